@@ -1,0 +1,1 @@
+//! The path itself: topology, stages, engine, online queries.

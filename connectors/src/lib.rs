@@ -1,0 +1,1 @@
+//! Bytes in: Kafka, files, memory; codecs. No actors, no features.

@@ -1,0 +1,1 @@
+//! What the user declares, as data: feature classes, resolvers, the registry, validation, query plans.

@@ -1,0 +1,1 @@
+//! Thin macros over the hand-written declarations of karst-features.

@@ -1,0 +1,1 @@
+//! Actors that fail well: supervised, bounded mailboxes on actix; clocks; restart policy; health.

@@ -1,0 +1,1 @@
+//! HTTP: online query, health, metrics, topology.

@@ -1,0 +1,1 @@
+//! Karst: a streaming feature engine.

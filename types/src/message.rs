@@ -1,0 +1,138 @@
+//! Hop 2: what a record says, once decoded and validated against its schema.
+
+use std::any::Any;
+
+use serde::de::DeserializeOwned;
+
+use crate::EventTime;
+
+/// A typed payload. `#[derive(Message)]` writes this; by hand it is a `Deserialize` and these few lines.
+///
+/// ```
+/// use karst_types::{EventTime, FieldSchema, Message, MessageSchema};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Click { user_id: String, at: Option<EventTime> }
+///
+/// impl Message for Click {
+///     fn schema() -> &'static MessageSchema {
+///         const SCHEMA: MessageSchema = MessageSchema {
+///             name: "Click",
+///             fields: &[FieldSchema::required("user_id", "String"), FieldSchema::nullable("at", "EventTime")],
+///             event_time: Some("at"),
+///         };
+///         &SCHEMA
+///     }
+///     fn event_time(&self) -> Option<EventTime> { self.at }
+/// }
+/// assert_eq!(Click::schema().name, "Click");
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a message",
+    note = "put `#[derive(Message)]` on `{Self}`, or implement `karst::Message` by hand"
+)]
+pub trait Message: DeserializeOwned + Send + 'static {
+    /// Name and fields, for errors, `/topology` and the checks of the registry.
+    fn schema() -> &'static MessageSchema;
+
+    /// When it happened. `None` (not declared, or null in this message): the record's broker time stands in (DESIGN S1).
+    fn event_time(&self) -> Option<EventTime> {
+        None
+    }
+
+    /// What types cannot say: ranges, combinations. A message that fails is a dead letter with this reason.
+    ///
+    /// # Errors
+    /// Names the field, what was expected and what was found.
+    fn check(&self) -> Result<(), Invalid> {
+        Ok(())
+    }
+}
+
+/// The declared shape of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageSchema {
+    /// The name of the message type.
+    pub name: &'static str,
+    /// Its fields in the order of the declaration.
+    pub fields: &'static [FieldSchema],
+    /// The field that holds the event time, if one does.
+    pub event_time: Option<&'static str>,
+}
+
+/// One field of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldSchema {
+    /// Its name on the wire.
+    pub name: &'static str,
+    /// Its type.
+    pub ty: FieldType,
+}
+
+/// The type of a field, as it was declared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldType {
+    /// The Rust type without `Option`.
+    pub rust: &'static str,
+    /// Whether null, or absence, is allowed.
+    pub nullable: bool,
+}
+
+impl FieldSchema {
+    /// A field that must be there.
+    pub const fn required(name: &'static str, rust: &'static str) -> Self {
+        Self { name, ty: FieldType { rust, nullable: false } }
+    }
+    /// A field that may be null or absent.
+    pub const fn nullable(name: &'static str, rust: &'static str) -> Self {
+        Self { name, ty: FieldType { rust, nullable: true } }
+    }
+}
+
+/// Why a decoded message does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("field \"{field}\": expected {expected}, got {got}")]
+pub struct Invalid {
+    /// The field.
+    pub field: String,
+    /// What would have been right.
+    pub expected: String,
+    /// What was there (keep it short; it is stored with the dead letter).
+    pub got: String,
+}
+
+impl Invalid {
+    /// `Invalid::new("amount", "a positive number", self.amount)`.
+    pub fn new(field: &str, expected: &str, got: impl std::fmt::Display) -> Self {
+        Self { field: field.to_owned(), expected: expected.to_owned(), got: got.to_string() }
+    }
+}
+
+/// The decoded messages of one batch, slot `i` belonging to record `i`; `None` where the record has no message (it failed,
+/// or a resolver that takes its message by value has taken it).
+#[derive(Debug)]
+pub struct Messages<M> {
+    /// One slot per record of the batch.
+    pub slots: Vec<Option<M>>,
+}
+
+/// [`Messages`] of a type that the holder does not know: batches travel through stages that are not generic.
+pub trait AnyMessages: Send {
+    /// For downcasting to `Messages<M>`.
+    fn as_any_mut(&mut self) -> &mut dyn Any;
+    /// Number of slots.
+    fn len(&self) -> usize;
+    /// Whether there are no slots.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<M: Send + 'static> AnyMessages for Messages<M> {
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+    fn len(&self) -> usize {
+        self.slots.len()
+    }
+}
