@@ -11,14 +11,14 @@ cd "$(dirname "$0")/.."
 cache="${KARST_CACHE:-$HOME/.cache/karst}"
 jobs="${JOBS:-$(nproc)}"
 
-cargo fetch --locked >&2
 crate_dir() { # the unpacked source of the package named $1, at the locked version
   local version
   version=$(awk -v want="\"$1\"" '$1=="name" && $3==want {getline; gsub(/"/,"",$3); print $3; exit}' Cargo.lock)
   ls -d "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/"$1-$version" | head -n 1
 }
-src=$(crate_dir librocksdb-sys)
-lz4=$(crate_dir lz4-sys)/liblz4
+have_sources() { src=$(crate_dir librocksdb-sys 2>/dev/null) && lz4=$(crate_dir lz4-sys 2>/dev/null)/liblz4; }
+# Only then, and not each time: this must answer also while a manifest or the lock file is being edited.
+have_sources || { cargo fetch --locked >&2; have_sources; }
 key="$(basename "$src")-$(g++ -dumpfullversion)-$(uname -m)"
 out="$cache/native/$key"
 if [ -f "$out/librocksdb.a" ]; then echo "$out"; exit 0; fi

@@ -1,1 +1,120 @@
-//! Thin macros over the hand-written declarations of karst-features.
+//! Thin macros over the hand-written declarations of `karst-features`: they write nothing that cannot be written by hand
+//! (see the page of `karst_features`).
+//!
+//! All of them name things through `::karst::…`, the front door, so that a user needs no other dependency. A mistake is
+//! told where it stands, together with all others that a macro can see; the rest is told by `RegistryBuilder::freeze`.
+//! The compile errors are pinned in `tests/ui`.
+//!
+//! Reading order: `attr` (what all of them share), `features`, `message`, `updates`, `stream`.
+
+use proc_macro::TokenStream;
+
+mod attr;
+mod features;
+mod message;
+mod names;
+mod stream;
+mod updates;
+
+/// Makes a struct a feature class. Its fields are the features; each is then named `User::last_page`.
+///
+/// ```
+/// use karst::prelude::*;
+///
+/// #[features(key = "id", max_staleness = "30d")]
+/// struct User {
+///     id: String,
+///     /// Where they were seen last.
+///     #[feature(max_staleness = "1d")]
+///     last_page: Str,
+///     clicks: Option<i64>,
+/// }
+///
+/// assert_eq!(User::last_page.fqn(), "user.last_page");
+/// ```
+///
+/// Options: `key` (the field that tells one entity from another: text or a whole number), `name` (default: the struct's
+/// name in snake case, without `Features` at its end), `max_staleness`, `description` (default: the doc comment), `owner`,
+/// `tags = ["…"]`. The same but `key` for one field: `#[feature(…)]`.
+///
+/// Values are `bool`, whole numbers (not `u64`), `f32`/`f64`, `String`, `Str`, `Vec<u8>`, `EventTime`, or `Option` of these.
+#[proc_macro_attribute]
+pub fn features(options: TokenStream, item: TokenStream) -> TokenStream {
+    features::expand(options.into(), item.into()).into()
+}
+
+/// Makes a struct a message: what a record of a source says.
+///
+/// ```
+/// use karst::prelude::*;
+///
+/// #[derive(Message)]
+/// #[message(check = "Click::check_page")]
+/// struct Click {
+///     user_id: String,
+///     page: Str,
+///     referrer: Option<String>,                    // null or absent: None
+///     #[message(event_time = "ms")] at: EventTime, // RFC 3339, or a number of milliseconds
+/// }
+///
+/// impl Click {
+///     fn check_page(&self) -> Result<(), Invalid> {
+///         if self.page.starts_with('/') { Ok(()) } else { Err(Invalid::new("page", "a path", &self.page)) }
+///     }
+/// }
+///
+/// let click: Click = serde_json::from_str(r#"{"user_id": "ada", "page": "/", "at": 1500}"#)?;
+/// assert_eq!(click.event_time(), Some(EventTime::from_millis(1500)));
+/// assert!(click.check().is_ok());
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+///
+/// On one field: `#[message(event_time)]` (an `EventTime`, or `Option` of it where the broker's time may stand in), with
+/// `= "s" | "ms" | "us" | "ns"` for numbers of another unit than microseconds. On the struct: `#[message(check = "path")]`, a
+/// `fn(&Self) -> Result<(), Invalid>`. `#[serde(…)]` attributes of fields, and `rename_all`, `rename`, `deny_unknown_fields`,
+/// `expecting` of the struct, mean what they always mean.
+///
+/// This writes `Deserialize` too, so do not derive it as well: the compiler would find two.
+#[proc_macro_derive(Message, attributes(message, serde))]
+pub fn message(item: TokenStream) -> TokenStream {
+    message::expand(item.into()).into()
+}
+
+/// The type of new values of one entity: `Updates![User::id, User::last_page]` is the tuple of these features' types. The
+/// class's key is among them. Values are made by `updates!`.
+#[allow(non_snake_case)]
+#[proc_macro]
+pub fn Updates(features: TokenStream) -> TokenStream {
+    updates::expand(features.into()).into()
+}
+
+/// Makes a function a stream resolver: it is called once for each message of a source.
+///
+/// ```
+/// use karst::prelude::*;
+///
+/// #[derive(Message)]
+/// struct Click { user_id: String, page: Str }
+///
+/// #[features(key = "id")]
+/// struct User { id: String, last_page: Str }
+///
+/// #[stream(source = "clicks")]
+/// fn on_click(click: &Click) -> Updates![User::id, User::last_page] {
+///     updates!(click.user_id.clone(), click.page.clone())
+/// }
+///
+/// let click = Click { user_id: "ada".into(), page: "/".into() };
+/// assert_eq!(on_click::call(&click), ("ada".to_owned(), "/".into()));
+/// ```
+///
+/// Takes the message by reference or by value (then nothing need be cloned; best when it is the only resolver of its
+/// source). Returns `Updates![…]`; `Option` of it (`None` writes nothing: the record counts as skipped); `Vec` of it (several
+/// entities); or `Result` of any of these (`Err` makes the record a dead letter). Options: `source`, `name` (default: the
+/// function's name).
+///
+/// `on_click` becomes a unit struct that implements `StreamResolver`; the function itself is `on_click::call`.
+#[proc_macro_attribute]
+pub fn stream(options: TokenStream, item: TokenStream) -> TokenStream {
+    stream::expand(options.into(), item.into()).into()
+}

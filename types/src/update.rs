@@ -153,6 +153,15 @@ impl Updates {
         }
     }
 
+    /// Keeps the first `len` updates: what one of several resolvers wrote for a record before it failed is dropped, and what
+    /// the others wrote stays.
+    pub fn truncate(&mut self, len: usize) {
+        if let Some(first) = self.heads.get(len) {
+            self.arena.truncate(first.start as usize);
+            self.heads.truncate(len);
+        }
+    }
+
     /// The source.
     pub fn source(&self) -> SourceId {
         self.source
@@ -268,5 +277,18 @@ mod tests {
         push(&mut updates, 2, "bob", &[(0, 3)]);
         updates.retract(Offset(2));
         assert_eq!((updates.len(), updates.bytes()), (1, bytes));
+    }
+
+    #[test]
+    fn truncating_keeps_the_first_updates_and_their_bytes() {
+        let mut updates = Updates::new(SourceId(0), PartitionId(0));
+        push(&mut updates, 1, "ada", &[(0, 1)]);
+        let bytes = updates.bytes();
+        push(&mut updates, 1, "bob", &[(0, 2)]);
+        updates.truncate(1);
+        updates.truncate(5);
+        assert_eq!((updates.len(), updates.bytes()), (1, bytes));
+        push(&mut updates, 1, "cyd", &[(0, 3)]);
+        assert_eq!((updates.get(1).key, updates.get(1).version.index), (&b"cyd"[..], 1));
     }
 }

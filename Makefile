@@ -1,0 +1,85 @@
+# Everything a person types. `make` alone lists it.
+#
+# One cargo profile (dev, which is optimised) and one target folder outside the checkout serve demo, tests and benches, and
+# every command selects the whole workspace, so that no dependency is built twice with other features.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+
+export KARST_CACHE ?= $(HOME)/.cache/karst
+export CARGO_TARGET_DIR ?= $(KARST_CACHE)/target
+
+# Only a recipe that needs cargo asks where RocksDB's library is (and builds it, once per machine).
+CARGO := . scripts/env.sh && cargo
+# NAME='value' for each of the given variables that is set
+given = $(foreach name,$(1),$(if $($(name)),$(name)='$($(name))'))
+
+# The benchmark of this name, in the profile of everything else
+bench = scripts/setup.sh && $(CARGO) bench --profile dev --bench $(1) -- $(ARGS)
+
+.PHONY: help setup build demo test fmt fmt-check clippy unit doc-test oracle simulation test-kafka tidy test-demo \
+        bench-ingest bench-query clean-state
+
+help: ## list the targets
+	@sed -nE 's/^([a-zA-Z%-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do \
+	  printf '  %-14s %s\n' "$$name" "$$what"; done
+
+setup: ## install what a bare Debian machine lacks (root or sudo), also for the Kafka tests
+	@scripts/setup.sh --kafka
+
+build: ## build the karst command and the examples
+	@scripts/setup.sh
+	@$(CARGO) build --workspace --bins --examples
+
+demo: ## the main job on real input; DEADLINE=6h PORT=8080 KEEP=0 KAFKA=host:port
+	@scripts/setup.sh
+	@scripts/flights_data.sh >/dev/null
+	@$(CARGO) build --example flights && exec env $(call given,DEADLINE KEEP PORT KAFKA) cargo run --quiet --example flights
+
+test: ## all of the following, with times, and what was skipped; the same as CI
+	@scripts/setup.sh --kafka
+	@scripts/test.sh
+
+fmt: ## format the code in place
+	@cargo fmt --all
+
+fmt-check: ## is the code formatted?
+	@scripts/test.sh format
+
+clippy: ## lints of all targets, warnings are errors
+	@scripts/test.sh clippy
+
+unit: ## unit and integration tests; TEST=part-of-a-name
+	@scripts/test.sh unit
+
+doc-test: ## the examples in the documentation
+	@scripts/test.sh doc
+
+oracle: ## the flights' independent computation against its pinned figures
+	@scripts/test.sh oracle
+
+simulation: ## the simulated crash schedules; SEEDS=100000 for more of them
+	@scripts/test.sh simulation
+
+test-kafka: ## tests against a real Apache Kafka, started and stopped for them; TEST=part-of-a-name
+	@scripts/test.sh kafka
+
+tidy: ## the rules of the house: crate edges, docs that are current
+	@scripts/test.sh tidy
+
+test-demo: ## the demo, which ends by itself with exit status 0 only if its answers are right
+	@scripts/test.sh demo
+
+bench-ingest: ## events from file and Kafka to durable state: events/s, CPU seconds per million, peak memory
+	@$(call bench,ingest)
+
+bench-query: ## online queries over HTTP: latency and requests per second
+	@$(call bench,query)
+
+bench-%: ## any other benchmark of benches/, by its name; ARGS are passed to it
+	@$(call bench,$*)
+
+clean-state: ## remove the state of demo and benches (not the build, not the downloads)
+	@rm -rf data "$(KARST_CACHE)/state"

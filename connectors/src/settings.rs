@@ -1,0 +1,238 @@
+//! What every source has in common: names, times, limits. A wrong text is remembered and reported by
+//! [`Source::start`](crate::Source::start), together with everything else that is wrong: builders do not panic.
+
+use karst_types::{ByteSize, SourceName, TimeSpan};
+
+use crate::{Error, Format, Result};
+
+/// Where a source without a stored position starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum StartAt {
+    /// At the oldest record that is still there.
+    #[default]
+    Earliest,
+    /// Behind the newest record: only what comes from now on.
+    Latest,
+}
+
+/// Largest value that is ever copied out of a broker or a file. [`SourceSettings::max_record_bytes`] stays at or below it;
+/// a longer value is cut here, and is a dead letter anyway.
+pub const RECORD_BYTES_CAP: usize = 16 << 20;
+
+/// The settings that every source has.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SourceSettings {
+    /// The name of the source; stream resolvers refer to it.
+    pub name: SourceName,
+    /// How its records are encoded.
+    pub format: Format,
+    /// An event that is later than this behind its partition's log watermark does not run its resolver (DESIGN S4).
+    /// Default: infinity.
+    pub late_arrival_deadline: TimeSpan,
+    /// How far the log watermark stays behind the largest event time (DESIGN S2). Default: 0.
+    pub disorder: TimeSpan,
+    /// An event further than this ahead of its record's broker time does not move the watermark (DESIGN S3). Default: 5 m.
+    pub max_future_skew: TimeSpan,
+    /// A longer value is a dead letter with reason `too_large`. At most 16 MiB, default 1 MiB.
+    pub max_record_bytes: ByteSize,
+    /// A batch closes at this many records. Default 1024: larger ones gain nothing and hold a mailbox slot for longer.
+    pub batch_records: usize,
+    /// A batch closes at this many bytes (it may pass it by one record). Default 1 MiB.
+    pub batch_bytes: ByteSize,
+    /// A batch that is not full closes after this time (Kafka: up to four times as long while the reader is busy with earlier
+    /// ones). Default 5 ms.
+    pub batch_linger: TimeSpan,
+    /// What is read ahead of the reader, per partition; fetching stops above it and starts again at half. Default 8 MiB.
+    pub buffer_bytes: ByteSize,
+    /// Where to start when no position is stored.
+    pub start: StartAt,
+    problems: Vec<String>,
+}
+
+impl SourceSettings {
+    /// The defaults, for a source of this name.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            format: Format::Json,
+            late_arrival_deadline: TimeSpan::INFINITY,
+            disorder: TimeSpan::ZERO,
+            max_future_skew: TimeSpan::from_secs(300),
+            max_record_bytes: ByteSize::mib(1),
+            batch_records: 1024,
+            batch_bytes: ByteSize::mib(1),
+            batch_linger: TimeSpan::from_millis(5),
+            buffer_bytes: ByteSize::mib(8),
+            start: StartAt::Earliest,
+            problems: Vec::new(),
+        }
+    }
+
+    /// Remembers a problem for [`SourceSettings::check`].
+    pub fn problem(&mut self, problem: String) {
+        self.problems.push(problem);
+    }
+
+    /// Sets a span from a value or a text; a text that is none is remembered.
+    pub fn span(&mut self, setting: &str, value: impl IntoTimeSpan, set: impl FnOnce(&mut Self, TimeSpan)) {
+        match value.into_time_span() {
+            Ok(span) => set(self, span),
+            Err(why) => self.problem(format!("{setting}: {why}")),
+        }
+    }
+
+    /// Sets a size from a value or a text; a text that is none is remembered.
+    pub fn size(&mut self, setting: &str, value: impl IntoByteSize, set: impl FnOnce(&mut Self, ByteSize)) {
+        match value.into_byte_size() {
+            Ok(size) => set(self, size),
+            Err(why) => self.problem(format!("{setting}: {why}")),
+        }
+    }
+
+    /// Everything that is wrong, a sentence each.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = self.problems.clone();
+        let mut require = |holds: bool, problem: &str| {
+            if !holds {
+                problems.push(problem.to_owned());
+            }
+        };
+        require(!self.name.as_str().is_empty(), "its name is empty");
+        require(self.late_arrival_deadline >= TimeSpan::ZERO, "late_arrival_deadline must not be negative");
+        require(self.disorder >= TimeSpan::ZERO && !self.disorder.is_infinite(), "disorder must be finite and not negative");
+        require(self.max_future_skew >= TimeSpan::ZERO, "max_future_skew must not be negative");
+        require(
+            (1..=RECORD_BYTES_CAP as u64).contains(&self.max_record_bytes.0),
+            "max_record_bytes must lie between 1B and 16MiB",
+        );
+        require((1..=1 << 20).contains(&self.batch_records), "batch_records must lie between 1 and 1048576");
+        require((1..=1 << 30).contains(&self.batch_bytes.0), "batch_bytes must lie between 1B and 1GiB");
+        require(
+            self.batch_linger >= TimeSpan::ZERO && self.batch_linger <= TimeSpan::from_secs(10),
+            "batch_linger must lie between 0 and 10s",
+        );
+        require((1..=1 << 32).contains(&self.buffer_bytes.0), "buffer_bytes must lie between 1B and 4GiB");
+        problems
+    }
+
+    /// Whether the settings hold.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with all problems.
+    pub fn check(&self) -> Result<()> {
+        match self.problems() {
+            problems if problems.is_empty() => Ok(()),
+            problems => Err(Error::Config { name: self.name.clone(), problems }),
+        }
+    }
+}
+
+/// A length of time, or its text such as `"30m"`.
+pub trait IntoTimeSpan {
+    /// The span.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    fn into_time_span(self) -> Result<TimeSpan, String>;
+}
+impl IntoTimeSpan for TimeSpan {
+    fn into_time_span(self) -> Result<TimeSpan, String> {
+        Ok(self)
+    }
+}
+impl IntoTimeSpan for &str {
+    fn into_time_span(self) -> Result<TimeSpan, String> {
+        self.parse()
+    }
+}
+impl IntoTimeSpan for String {
+    fn into_time_span(self) -> Result<TimeSpan, String> {
+        self.parse()
+    }
+}
+
+/// A number of bytes, or its text such as `"8MiB"`.
+pub trait IntoByteSize {
+    /// The size.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    fn into_byte_size(self) -> Result<ByteSize, String>;
+}
+impl IntoByteSize for ByteSize {
+    fn into_byte_size(self) -> Result<ByteSize, String> {
+        Ok(self)
+    }
+}
+impl IntoByteSize for &str {
+    fn into_byte_size(self) -> Result<ByteSize, String> {
+        self.parse()
+    }
+}
+impl IntoByteSize for String {
+    fn into_byte_size(self) -> Result<ByteSize, String> {
+        self.parse()
+    }
+}
+
+/// The setters that every source's builder has. `$settings` is the field that holds the [`SourceSettings`].
+macro_rules! source_setters {
+    ($settings:ident) => {
+        /// Events later than this behind their partition's watermark do not run their resolver: `"30m"`, `"infinity"`.
+        #[must_use]
+        pub fn late_arrival_deadline(mut self, deadline: impl $crate::settings::IntoTimeSpan) -> Self {
+            self.$settings.span("late_arrival_deadline", deadline, |settings, span| settings.late_arrival_deadline = span);
+            self
+        }
+        /// How far the watermark stays behind the largest event time.
+        #[must_use]
+        pub fn disorder(mut self, disorder: impl $crate::settings::IntoTimeSpan) -> Self {
+            self.$settings.span("disorder", disorder, |settings, span| settings.disorder = span);
+            self
+        }
+        /// How far ahead of its record's broker time an event may move the watermark.
+        #[must_use]
+        pub fn max_future_skew(mut self, skew: impl $crate::settings::IntoTimeSpan) -> Self {
+            self.$settings.span("max_future_skew", skew, |settings, span| settings.max_future_skew = span);
+            self
+        }
+        /// A longer value is a dead letter: `"1MiB"`.
+        #[must_use]
+        pub fn max_record_bytes(mut self, bytes: impl $crate::settings::IntoByteSize) -> Self {
+            self.$settings.size("max_record_bytes", bytes, |settings, size| settings.max_record_bytes = size);
+            self
+        }
+        /// A batch closes at this many records.
+        #[must_use]
+        pub fn batch_records(mut self, records: usize) -> Self {
+            self.$settings.batch_records = records;
+            self
+        }
+        /// A batch closes at this many bytes.
+        #[must_use]
+        pub fn batch_bytes(mut self, bytes: impl $crate::settings::IntoByteSize) -> Self {
+            self.$settings.size("batch_bytes", bytes, |settings, size| settings.batch_bytes = size);
+            self
+        }
+        /// A batch that is not full closes after this time.
+        #[must_use]
+        pub fn batch_linger(mut self, linger: impl $crate::settings::IntoTimeSpan) -> Self {
+            self.$settings.span("batch_linger", linger, |settings, span| settings.batch_linger = span);
+            self
+        }
+        /// What may be read ahead of the reader, per partition.
+        #[must_use]
+        pub fn buffer_bytes(mut self, bytes: impl $crate::settings::IntoByteSize) -> Self {
+            self.$settings.size("buffer_bytes", bytes, |settings, size| settings.buffer_bytes = size);
+            self
+        }
+        /// Where to start when no position is stored.
+        #[must_use]
+        pub fn start_at(mut self, start: $crate::StartAt) -> Self {
+            self.$settings.start = start;
+            self
+        }
+    };
+}
+pub(crate) use source_setters;

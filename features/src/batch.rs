@@ -1,0 +1,239 @@
+//! A resolver bound to a catalog, run over batches: one dynamic call per batch, static dispatch inside.
+//!
+//! Invariants:
+//! - Slots of an update rise; the permutation from declared to stored order is made once, by [`bind`].
+//! - A record on which the resolver fails leaves none of this resolver's updates, and all of the others'.
+//! - Panics pass through: the shell that runs the stage catches them. Updates of that record may then be left in the batch;
+//!   the shell builds a new batch.
+
+use std::{marker::PhantomData, sync::Arc};
+
+use karst_types::{
+    ClassId, FeatureSlot, Reason, Updates,
+    entity::KEY_BYTES_MAX,
+    message::{AnyMessages, Messages},
+    update::Cause,
+};
+
+use crate::{
+    Catalog, MessageSlot, Mistakes, OutputType, ResolverError, StreamDeclaration, StreamResolver, UpdateRow, mistake::Found,
+};
+
+/// What became of one record in one resolver.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ran {
+    /// It was not to be run.
+    NotRun,
+    /// It wrote at least one update.
+    Wrote,
+    /// It wrote nothing: skipped.
+    Nothing,
+    /// The record's slot was empty, since a resolver before it took the message: decode the record again, and call
+    /// [`BatchResolver::run_record`].
+    NeedsMessage,
+    /// It failed; none of its updates of this record are left.
+    Failed {
+        /// The class of the dead letter.
+        reason: Reason,
+        /// In words.
+        error: String,
+    },
+}
+
+/// A bound resolver whose types the holder does not know.
+pub trait BatchResolver: Send {
+    /// What it is.
+    fn declaration(&self) -> &StreamDeclaration;
+
+    /// Runs the resolver over a batch, record by record: `causes[i]` belongs to slot `i`, and is `None` for records that
+    /// are not to be run. Appends one [`Ran`] per slot to `results`.
+    ///
+    /// With several resolvers on one source, `updates` would not be in the order of offsets after the second: then call
+    /// [`run_record`](Self::run_record) for each record and each resolver in turn.
+    ///
+    /// # Panics
+    /// If `batch` holds other messages than declared, or is not as long as `causes`; and when the resolver panics.
+    fn run(&mut self, batch: &mut dyn AnyMessages, causes: &[Option<Cause>], updates: &mut Updates, results: &mut Vec<Ran>);
+
+    /// Runs the resolver for slot `index` alone.
+    ///
+    /// # Panics
+    /// As [`run`](Self::run), and if there is no such slot.
+    fn run_record(&mut self, batch: &mut dyn AnyMessages, index: usize, cause: Cause, updates: &mut Updates) -> Ran;
+}
+
+/// Where the values of a row go: made once, by [`bind`].
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    class: ClassId,
+    /// Index of the key among the outputs.
+    key: usize,
+    /// `class.key`, for errors.
+    key_name: String,
+    /// Slots of the other outputs, rising.
+    slots: Vec<FeatureSlot>,
+    /// For each of `slots`, the index among the outputs.
+    order: Vec<usize>,
+    /// The outputs' types, in declared order.
+    types: Vec<OutputType>,
+}
+
+/// Takes a resolver's rows of one record, and writes them as updates.
+#[derive(Debug)]
+pub struct UpdateWriter<'a, Row> {
+    updates: &'a mut Updates,
+    route: &'a Route,
+    cause: Cause,
+    rows: PhantomData<fn(Row)>,
+}
+
+impl<Row: UpdateRow> UpdateWriter<'_, Row> {
+    /// Writes one row: new values of one entity.
+    ///
+    /// # Errors
+    /// [`Reason::MissingKey`] if the key is null or too long; [`Reason::ResolverError`] if a row that is not statically
+    /// typed does not fit. Return it (`?`): the record is then put aside.
+    #[inline]
+    pub fn write(&mut self, row: &Row) -> Result<(), ResolverError> {
+        let route = self.route;
+        row.check(&route.types).map_err(ResolverError::new)?;
+        let written = self.updates.push(
+            route.class,
+            self.cause,
+            &route.slots,
+            |out| row.encode_key(route.key, out),
+            |out| route.order.iter().for_each(|nth| row.encode(*nth, out)),
+        );
+        if written { Ok(()) } else { Err(no_key(&route.key_name)) }
+    }
+}
+
+#[cold]
+fn no_key(name: &str) -> ResolverError {
+    ResolverError {
+        reason: Reason::MissingKey,
+        message: format!("key \"{name}\": expected a value of at most {KEY_BYTES_MAX} bytes, got null or a longer one"),
+    }
+}
+
+/// Binds a resolver to the ids of a catalog that has been reconciled with the registry.
+///
+/// # Errors
+/// Outputs that the catalog does not know, or knows with other types. Cannot happen after
+/// [`RegistryBuilder::freeze`](crate::RegistryBuilder::freeze) and [`Catalog::reconcile`] with this resolver in it.
+pub fn bind<R: StreamResolver>(resolver: Arc<R>, catalog: &Catalog) -> Result<Box<dyn BatchResolver>, Mistakes> {
+    let declaration = resolver.declaration();
+    let route = route(&declaration, catalog)?;
+    Ok(Box::new(Bound { resolver, declaration, route }))
+}
+
+fn route(declaration: &StreamDeclaration, catalog: &Catalog) -> Result<Route, Mistakes> {
+    let mut found = Found::default();
+    let at = &declaration.declared_at;
+    let resolver = &declaration.name;
+    let mut class = None;
+    let mut key = None;
+    let mut placed = Vec::new();
+    let mut types = Vec::new();
+    for (nth, output) in declaration.outputs.iter().enumerate() {
+        let Some((id, feature)) = catalog.feature_id(output).and_then(|id| Some((id, catalog.feature(id)?))) else {
+            found.add(at, format!("resolver \"{resolver}\" writes \"{output}\", which is not in the catalog"));
+            continue;
+        };
+        if *class.get_or_insert(id.class) != id.class {
+            found.add(at, format!("resolver \"{resolver}\" writes features of more than one class"));
+        }
+        let declared = declaration.output_types.as_ref().and_then(|types| types.get(nth)).copied();
+        if declared.is_some_and(|declared| declared.ty != feature.ty) {
+            found.add(
+                at,
+                format!("resolver \"{resolver}\" writes \"{output}\" with another type than the catalog's {}", feature.ty),
+            );
+        }
+        // Statically typed rows were checked by `freeze`; what the catalog does not know, whether null is allowed, is
+        // taken from there.
+        types.push(declared.unwrap_or(OutputType { ty: feature.ty, nullable: feature.nullable }));
+        if catalog.class(id.class).is_some_and(|class| class.key == feature.name) {
+            key = Some((nth, output.clone()));
+        } else {
+            placed.push((id.slot, nth));
+        }
+    }
+    placed.sort_unstable();
+    if !placed.is_sorted_by(|left, right| left.0 < right.0) {
+        found.add(at, format!("resolver \"{resolver}\" writes a feature twice"));
+    }
+    let expected = declaration.output_types.as_ref().map_or(declaration.outputs.len(), Vec::len);
+    if expected != declaration.outputs.len() {
+        found.add(
+            at,
+            format!(
+                "resolver \"{resolver}\" declares {} outputs, but its rows have {expected} values",
+                declaration.outputs.len()
+            ),
+        );
+    }
+    if key.is_none() {
+        found.add(at, format!("resolver \"{resolver}\" does not write the key of its class"));
+    }
+    found.into_result()?;
+    let (key, key_name) = key.expect("its absence is a mistake, returned above");
+    let (slots, order) = placed.into_iter().unzip();
+    Ok(Route { class: class.expect("there is a key, so there is a class"), key, key_name, slots, order, types })
+}
+
+struct Bound<R> {
+    resolver: Arc<R>,
+    declaration: StreamDeclaration,
+    route: Route,
+}
+
+impl<R: StreamResolver> Bound<R> {
+    #[inline]
+    fn resolve(&self, slot: &mut Option<R::Message>, cause: Cause, updates: &mut Updates) -> Ran {
+        let Some(message) = MessageSlot::new(slot) else { return Ran::NeedsMessage };
+        let before = updates.len();
+        let mut writer = UpdateWriter { updates, route: &self.route, cause, rows: PhantomData };
+        match self.resolver.resolve(message, &mut writer) {
+            Ok(()) if updates.len() > before => Ran::Wrote,
+            Ok(()) => Ran::Nothing,
+            Err(ResolverError { reason, message }) => {
+                updates.truncate(before);
+                Ran::Failed { reason, error: message }
+            }
+        }
+    }
+
+    fn typed<'a>(&self, batch: &'a mut dyn AnyMessages) -> &'a mut Messages<R::Message> {
+        match batch.as_any_mut().downcast_mut() {
+            Some(messages) => messages,
+            None => panic!(
+                "resolver \"{}\" was given messages that are not {}",
+                self.declaration.name, self.declaration.message.name
+            ),
+        }
+    }
+}
+
+impl<R: StreamResolver> BatchResolver for Bound<R> {
+    fn declaration(&self) -> &StreamDeclaration {
+        &self.declaration
+    }
+
+    fn run(&mut self, batch: &mut dyn AnyMessages, causes: &[Option<Cause>], updates: &mut Updates, results: &mut Vec<Ran>) {
+        let messages = self.typed(batch);
+        assert_eq!(messages.slots.len(), causes.len(), "one cause per slot");
+        results.reserve(causes.len());
+        for (slot, cause) in messages.slots.iter_mut().zip(causes) {
+            results.push(match cause {
+                Some(cause) => self.resolve(slot, *cause, updates),
+                None => Ran::NotRun,
+            });
+        }
+    }
+
+    fn run_record(&mut self, batch: &mut dyn AnyMessages, index: usize, cause: Cause, updates: &mut Updates) -> Ran {
+        let messages = self.typed(batch);
+        self.resolve(&mut messages.slots[index], cause, updates)
+    }
+}

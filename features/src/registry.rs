@@ -1,0 +1,146 @@
+//! The registry: all that was declared, whoever declared it (macros, by hand, later Python).
+//!
+//! [`RegistryBuilder`] takes declarations in any order and says nothing; [`RegistryBuilder::freeze`] checks them all and
+//! either tells every mistake, or gives a [`Registry`] that cannot change and needs no further checks: names are unique
+//! and well-formed, and every resolver's outputs exist, are of one class, and contain its key.
+
+use std::collections::HashMap;
+
+use crate::{Feature, FeatureClass, FeatureSet, Location, Mistakes, StreamDeclaration, StreamResolver, validate::validate};
+
+/// Gathers declarations. See [`Registry`].
+#[derive(Debug, Default)]
+pub struct RegistryBuilder {
+    pub(crate) classes: Vec<FeatureClass>,
+    pub(crate) sources: Vec<(String, Location)>,
+    pub(crate) resolvers: Vec<StreamDeclaration>,
+}
+
+impl RegistryBuilder {
+    /// Adds a class. Adding the very same declaration again changes nothing.
+    pub fn add_class(&mut self, class: FeatureClass) -> &mut Self {
+        if !self.classes.contains(&class) {
+            self.classes.push(class);
+        }
+        self
+    }
+
+    /// Adds the class of a Rust type.
+    pub fn add_set<C: FeatureSet>(&mut self) -> &mut Self {
+        self.add_class(C::class().clone())
+    }
+
+    /// Adds a source, declared where this is called.
+    #[track_caller]
+    pub fn add_source(&mut self, name: impl Into<String>) -> &mut Self {
+        self.add_source_at(name, Location::here())
+    }
+
+    /// Adds a source that was declared at `at`.
+    pub fn add_source_at(&mut self, name: impl Into<String>, at: Location) -> &mut Self {
+        self.sources.push((name.into(), at));
+        self
+    }
+
+    /// Adds a resolver, and the class that it writes.
+    pub fn add_resolver<R: StreamResolver>(&mut self, resolver: &R) -> &mut Self {
+        if let Some(class) = resolver.class() {
+            self.add_class(class.clone());
+        }
+        self.add_declaration(resolver.declaration())
+    }
+
+    /// Adds a resolver's declaration alone.
+    pub fn add_declaration(&mut self, declaration: StreamDeclaration) -> &mut Self {
+        self.resolvers.push(declaration);
+        self
+    }
+
+    /// Checks everything.
+    ///
+    /// # Errors
+    /// All mistakes, each with where it was made.
+    pub fn freeze(self) -> Result<Registry, Mistakes> {
+        validate(&self)?;
+        Ok(Registry::of(self))
+    }
+}
+
+/// All that was declared, checked. See the module's page for what holds.
+#[derive(Debug, Clone, Default)]
+pub struct Registry {
+    classes: Vec<FeatureClass>,
+    sources: Vec<String>,
+    resolvers: Vec<StreamDeclaration>,
+    class_named: HashMap<String, usize>,
+    /// By fully qualified name: index of the class, and of the feature in it.
+    feature_named: HashMap<String, (usize, usize)>,
+    /// By fully qualified name: indices of the resolvers that write it.
+    writers: HashMap<String, Vec<usize>>,
+}
+
+impl Registry {
+    /// An empty builder.
+    pub fn builder() -> RegistryBuilder {
+        RegistryBuilder::default()
+    }
+
+    fn of(declared: RegistryBuilder) -> Self {
+        let RegistryBuilder { classes, sources, resolvers } = declared;
+        let class_named = classes.iter().enumerate().map(|(index, class)| (class.name.clone(), index)).collect();
+        let feature_named = classes
+            .iter()
+            .enumerate()
+            .flat_map(|(class, declared)| declared.fqns().enumerate().map(move |(feature, fqn)| (fqn, (class, feature))))
+            .collect();
+        let mut writers: HashMap<String, Vec<usize>> = HashMap::new();
+        for (index, resolver) in resolvers.iter().enumerate() {
+            for output in &resolver.outputs {
+                writers.entry(output.clone()).or_default().push(index);
+            }
+        }
+        let sources = sources.into_iter().map(|(name, _)| name).collect();
+        Self { classes, sources, resolvers, class_named, feature_named, writers }
+    }
+
+    /// The classes, as declared.
+    pub fn classes(&self) -> &[FeatureClass] {
+        &self.classes
+    }
+    /// The class with this name.
+    pub fn class(&self, name: &str) -> Option<&FeatureClass> {
+        self.class_named.get(name).map(|index| &self.classes[*index])
+    }
+    /// The feature with this fully qualified name, and its class.
+    pub fn feature(&self, fqn: &str) -> Option<(&FeatureClass, &Feature)> {
+        let (class, feature) = *self.feature_named.get(fqn)?;
+        let class = &self.classes[class];
+        Some((class, &class.features()[feature]))
+    }
+    /// The names of the sources, as declared.
+    pub fn sources(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.sources.iter().map(String::as_str)
+    }
+    /// The resolvers, as declared.
+    pub fn resolvers(&self) -> &[StreamDeclaration] {
+        &self.resolvers
+    }
+    /// The resolver with this name.
+    pub fn resolver(&self, name: &str) -> Option<&StreamDeclaration> {
+        self.resolvers.iter().find(|resolver| resolver.name == name)
+    }
+    /// The resolvers that take the messages of a source, as declared.
+    pub fn resolvers_of<'a>(&'a self, source: &'a str) -> impl Iterator<Item = &'a StreamDeclaration> {
+        self.resolvers.iter().filter(move |resolver| resolver.source == source)
+    }
+    /// The resolvers that write a feature.
+    pub fn writers(&self, fqn: &str) -> impl Iterator<Item = &StreamDeclaration> {
+        self.writers.get(fqn).into_iter().flatten().map(|index| &self.resolvers[*index])
+    }
+    /// The class or feature name that `name` is probably a slip of, in words.
+    pub fn suggest(&self, name: &str) -> Option<String> {
+        let features = self.classes.iter().flat_map(FeatureClass::fqns);
+        let names: Vec<String> = features.chain(self.classes.iter().map(|class| class.name.clone())).collect();
+        crate::name::suggest(name, names.iter().map(String::as_str))
+    }
+}

@@ -1,0 +1,200 @@
+//! Stream resolvers: how a message becomes updates (hop 3, Event → Update), as a declaration and as code.
+//!
+//! A resolver runs once per event, must not wait, and should be deterministic (DESIGN S7). What it writes is one row per
+//! entity, all of one class; the first thing it fails on makes the record a dead letter and leaves none of its rows.
+
+use std::{any::TypeId, fmt};
+
+use karst_types::{EventTime, Message, MessageSchema, Reason};
+
+use crate::{FeatureClass, Location, OutputType, UpdateRow, UpdateWriter};
+
+/// What a stream resolver is, as data.
+#[derive(Clone, Debug)]
+pub struct StreamDeclaration {
+    /// Unique among resolvers; named in errors, metrics and answers.
+    pub name: String,
+    /// The source whose messages it takes.
+    pub source: String,
+    /// The shape of these messages.
+    pub message: &'static MessageSchema,
+    /// Their Rust type: all resolvers of a source share one, since messages are decoded once.
+    pub message_type: TypeId,
+    /// The features that it writes, as `class.feature`, all of one class and the class's key among them, in the order of
+    /// the values in a row.
+    pub outputs: Vec<String>,
+    /// The types of these values; `None` if they are known only at run time.
+    pub output_types: Option<Vec<OutputType>>,
+    /// Whether it takes the message itself, so that resolvers after it need the record decoded again. Run these last.
+    pub by_value: bool,
+    /// For people.
+    pub description: Option<String>,
+    /// Where it was declared.
+    pub declared_at: Location,
+}
+
+impl StreamDeclaration {
+    /// The declaration of `R`, made where this is called.
+    #[track_caller]
+    pub fn of<R: StreamResolver>(
+        name: impl Into<String>,
+        source: impl Into<String>,
+        outputs: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            source: source.into(),
+            message: R::Message::schema(),
+            message_type: TypeId::of::<R::Message>(),
+            outputs: outputs.into_iter().map(Into::into).collect(),
+            output_types: R::Row::types(),
+            by_value: false,
+            description: None,
+            declared_at: Location::here(),
+        }
+    }
+    /// Says that the resolver takes its message by value ([`MessageSlot::take`]).
+    #[must_use]
+    pub fn by_value(mut self) -> Self {
+        self.by_value = true;
+        self
+    }
+    /// Sets the text for people.
+    #[must_use]
+    pub fn description(mut self, text: impl Into<String>) -> Self {
+        self.description = Some(text.into());
+        self
+    }
+    /// Sets where it was declared, if that is not where the constructor was called.
+    #[must_use]
+    pub fn declared_at(mut self, at: Location) -> Self {
+        self.declared_at = at;
+        self
+    }
+}
+
+/// A stream resolver: what `#[stream]` writes for a unit type named like the function. By hand: see the crate's page.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a stream resolver",
+    note = "put `#[stream(source = \"…\")]` on the function, or implement `StreamResolver` by hand"
+)]
+pub trait StreamResolver: Send + Sync + 'static {
+    /// The message that it takes.
+    type Message: Message;
+    /// The values of one update, in the order of the declared outputs: a tuple, or [`ValueRow`](crate::ValueRow).
+    type Row: UpdateRow;
+
+    /// What it is, as data. Asked once.
+    fn declaration(&self) -> StreamDeclaration;
+
+    /// The class that it writes, so that the class need not be declared a second time; `None` if that is done elsewhere.
+    fn class(&self) -> Option<&'static FeatureClass> {
+        None
+    }
+
+    /// Writes what follows from one message. Writing nothing is allowed: the record counts as skipped.
+    ///
+    /// # Errors
+    /// Makes the record a dead letter; rows already written for this message are dropped.
+    fn resolve(
+        &self,
+        message: MessageSlot<'_, Self::Message>,
+        out: &mut UpdateWriter<'_, Self::Row>,
+    ) -> Result<(), ResolverError>;
+}
+
+/// The message of one record: look at it, or take it.
+#[derive(Debug)]
+pub struct MessageSlot<'a, M>(&'a mut Option<M>);
+
+impl<'a, M> MessageSlot<'a, M> {
+    /// `None` if the slot is empty: another resolver took the message.
+    pub fn new(slot: &'a mut Option<M>) -> Option<Self> {
+        slot.is_some().then_some(Self(slot))
+    }
+    /// The message, which stays for other resolvers.
+    pub fn get(&self) -> &M {
+        self.0.as_ref().expect("the slot was full when this was made")
+    }
+    /// The message itself. Say so in the declaration ([`StreamDeclaration::by_value`]).
+    pub fn take(self) -> M {
+        self.0.take().expect("the slot was full when this was made")
+    }
+}
+
+/// Why a resolver failed on a message.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ResolverError {
+    /// The class of the dead letter.
+    pub reason: Reason,
+    /// In words; stored with the dead letter, so keep it short and free of secrets.
+    pub message: String,
+}
+
+impl ResolverError {
+    /// The user's own error.
+    pub fn new(error: impl fmt::Display) -> Self {
+        Self { reason: Reason::ResolverError, message: error.to_string() }
+    }
+}
+
+/// What a resolver function may return: a row, or `Option` (`None` writes nothing), `Vec` (rows of several entities) or
+/// `Result` of it.
+#[diagnostic::on_unimplemented(
+    message = "a stream resolver cannot return `{Self}`",
+    label = "expected `{Row}`, or Option, Vec or Result of it",
+    note = "return `Updates![…]`, `Option<Updates![…]>`, `Vec<Updates![…]>` or `Result<…, E>` with an `E: Display`"
+)]
+pub trait Resolved<Row: UpdateRow> {
+    /// Writes all rows.
+    ///
+    /// # Errors
+    /// The function's own error, or a row without a usable key.
+    fn write(self, out: &mut UpdateWriter<'_, Row>) -> Result<(), ResolverError>;
+}
+
+impl<Row: UpdateRow> Resolved<Row> for Row {
+    #[inline]
+    fn write(self, out: &mut UpdateWriter<'_, Row>) -> Result<(), ResolverError> {
+        out.write(&self)
+    }
+}
+impl<Row: UpdateRow, T: Resolved<Row>> Resolved<Row> for Option<T> {
+    #[inline]
+    fn write(self, out: &mut UpdateWriter<'_, Row>) -> Result<(), ResolverError> {
+        self.map_or(Ok(()), |rows| rows.write(out))
+    }
+}
+impl<Row: UpdateRow, T: Resolved<Row>> Resolved<Row> for Vec<T> {
+    fn write(self, out: &mut UpdateWriter<'_, Row>) -> Result<(), ResolverError> {
+        self.into_iter().try_for_each(|rows| rows.write(out))
+    }
+}
+impl<Row: UpdateRow, T: Resolved<Row>, E: fmt::Display> Resolved<Row> for Result<T, E> {
+    #[inline]
+    fn write(self, out: &mut UpdateWriter<'_, Row>) -> Result<(), ResolverError> {
+        self.map_err(ResolverError::new)?.write(out)
+    }
+}
+
+/// A message field that can hold the event time.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be an event time",
+    label = "expected `EventTime` or `Option<EventTime>`",
+    note = "declare the field as `EventTime`: it reads RFC 3339 text, and numbers of the unit in `#[message(event_time = \"ms\")]`"
+)]
+pub trait EventTimeField {
+    /// The event time; `None` lets the record's broker time stand in (DESIGN S1).
+    fn event_time(&self) -> Option<EventTime>;
+}
+impl EventTimeField for EventTime {
+    fn event_time(&self) -> Option<EventTime> {
+        Some(*self)
+    }
+}
+impl EventTimeField for Option<EventTime> {
+    fn event_time(&self) -> Option<EventTime> {
+        *self
+    }
+}

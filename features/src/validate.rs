@@ -1,0 +1,212 @@
+//! Checks a set of declarations: every mistake, not the first. In the order of reading: classes, sources, resolvers.
+
+use std::collections::{HashMap, HashSet};
+
+use karst_types::TimeSpan;
+
+use crate::{
+    Feature, FeatureClass, Location, Mistakes, OutputType, RegistryBuilder, StreamDeclaration,
+    feature::makes_key,
+    mistake::Found,
+    name::{suggest, wrong_name, wrong_source_name},
+};
+
+/// Most features of one class: slots stay small, and a row of all of them stays under a megabyte for numbers.
+pub const FEATURES_MAX: usize = 4096;
+
+pub(crate) fn validate(declared: &RegistryBuilder) -> Result<(), Mistakes> {
+    let mut found = Found::default();
+    let mut first_class: HashMap<&str, &FeatureClass> = HashMap::new();
+    for class in &declared.classes {
+        check_class(class, &mut found);
+        if let Some(first) = first_class.get(class.name.as_str()) {
+            found.add_with(
+                Some(&class.declared_at),
+                format!("feature class \"{}\" is declared twice; first at {}", class.name, first.declared_at),
+                Some("give one of them another name: `#[features(name = \"…\", …)]`".to_owned()),
+            );
+        } else {
+            first_class.insert(&class.name, class);
+        }
+    }
+    check_sources(&declared.sources, &mut found);
+    check_resolvers(declared, &first_class, &mut found);
+    found.into_result()
+}
+
+fn check_class(class: &FeatureClass, found: &mut Found) {
+    let at = &class.declared_at;
+    let name = &class.name;
+    if let Some(why) = wrong_name(name) {
+        found.add_with(Some(at), format!("\"{name}\" cannot be the name of a feature class"), Some(why));
+    }
+    for wrong in &class.wrong {
+        found.add(at, format!("feature class \"{name}\": max_staleness: {wrong}"));
+    }
+    check_staleness(&format!("feature class \"{name}\""), class.max_staleness, at, found);
+    if class.features().len() > FEATURES_MAX {
+        found.add(at, format!("feature class \"{name}\" has {} features; {FEATURES_MAX} are allowed", class.features().len()));
+    }
+    let key = class.key();
+    if key.nullable || !makes_key(key.ty) {
+        found.add_with(
+            Some(&key.declared_at),
+            format!("\"{}\" cannot be the key of feature class \"{name}\": its type is {}", key.name, key.type_name()),
+            Some("keys are str or int, and never null".to_owned()),
+        );
+    }
+    let mut first: HashMap<&str, &Feature> = HashMap::new();
+    for feature in class.features() {
+        let fqn = class.fqn(&feature.name);
+        let at = &feature.declared_at;
+        if let Some(why) = wrong_name(&feature.name) {
+            found.add_with(Some(at), format!("\"{fqn}\" cannot be the name of a feature"), Some(why));
+        }
+        for wrong in &feature.wrong {
+            found.add(at, format!("feature \"{fqn}\": max_staleness: {wrong}"));
+        }
+        check_staleness(&format!("feature \"{fqn}\""), feature.max_staleness, at, found);
+        if let Some(first) = first.get(feature.name.as_str()) {
+            found.add(at, format!("feature \"{fqn}\" is declared twice; first at {}", first.declared_at));
+        } else {
+            first.insert(&feature.name, feature);
+        }
+    }
+}
+
+fn check_staleness(what: &str, span: Option<TimeSpan>, at: &Location, found: &mut Found) {
+    if let Some(span) = span.filter(|span| *span < TimeSpan::ZERO) {
+        found.add(at, format!("{what}: max_staleness: expected no negative span, got {span}"));
+    }
+}
+
+fn check_sources(sources: &[(String, Location)], found: &mut Found) {
+    let mut first: HashMap<&str, &Location> = HashMap::new();
+    for (name, at) in sources {
+        if let Some(why) = wrong_source_name(name) {
+            found.add_with(Some(at), format!("\"{name}\" cannot be the name of a source"), Some(why));
+        }
+        if let Some(first) = first.insert(name, at) {
+            found.add(at, format!("source \"{name}\" is declared twice; first at {first}"));
+        }
+    }
+}
+
+fn check_resolvers(declared: &RegistryBuilder, classes: &HashMap<&str, &FeatureClass>, found: &mut Found) {
+    let mut named: HashMap<&str, &StreamDeclaration> = HashMap::new();
+    let mut first_of_source: HashMap<&str, &StreamDeclaration> = HashMap::new();
+    for resolver in &declared.resolvers {
+        let StreamDeclaration { name, source, declared_at: at, .. } = resolver;
+        if let Some(why) = wrong_name(name) {
+            found.add_with(Some(at), format!("\"{name}\" cannot be the name of a resolver"), Some(why));
+        }
+        if let Some(first) = named.get(name.as_str()) {
+            found.add_with(
+                Some(at),
+                format!("resolver \"{name}\" is declared twice; first at {}", first.declared_at),
+                Some("give one of them another name: `#[stream(name = \"…\", …)]`".to_owned()),
+            );
+        } else {
+            named.insert(name, resolver);
+        }
+        if !declared.sources.iter().any(|(known, _)| known == source) {
+            found.add_with(
+                Some(at),
+                format!("resolver \"{name}\" reads source \"{source}\", which is not declared"),
+                suggest(source, declared.sources.iter().map(|(name, _)| name.as_str()))
+                    .or_else(|| Some("no source is declared".to_owned())),
+            );
+        }
+        match first_of_source.get(source.as_str()) {
+            Some(first) if first.message_type != resolver.message_type => found.add_with(
+                Some(at),
+                format!(
+                    "resolver \"{name}\" takes messages of type {}, but resolver \"{}\" of the same source \"{source}\" takes {} (at {})",
+                    resolver.message.name, first.name, first.message.name, first.declared_at
+                ),
+                Some("a source is decoded once: all of its resolvers take the same message type".to_owned()),
+            ),
+            Some(_) => {}
+            None => {
+                first_of_source.insert(source, resolver);
+            }
+        }
+        check_outputs(resolver, classes, found);
+    }
+}
+
+fn check_outputs(resolver: &StreamDeclaration, classes: &HashMap<&str, &FeatureClass>, found: &mut Found) {
+    let StreamDeclaration { name, outputs, output_types, declared_at: at, .. } = resolver;
+    if let Some(types) = output_types.as_ref().filter(|types| types.len() != outputs.len()) {
+        found.add(
+            at,
+            format!("resolver \"{name}\" declares {} outputs, but its rows have {} values", outputs.len(), types.len()),
+        );
+    }
+    let mut seen = HashSet::new();
+    let mut written: Vec<&FeatureClass> = Vec::new();
+    let mut key_written = false;
+    let mut unknown = false;
+    for (nth, output) in outputs.iter().enumerate() {
+        if !seen.insert(output) {
+            found.add(at, format!("resolver \"{name}\" writes feature \"{output}\" twice"));
+            continue;
+        }
+        let known = output
+            .split_once('.')
+            .and_then(|(class, feature)| classes.get(class).and_then(|class| Some((*class, class.get(feature)?))));
+        let Some((class, feature)) = known else {
+            unknown = true;
+            let names: Vec<String> = classes.values().flat_map(|class| class.fqns()).collect();
+            let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+            names.sort_unstable();
+            found.add_with(
+                Some(at),
+                format!("resolver \"{name}\" writes feature \"{output}\", which is not declared"),
+                suggest(output, names).or_else(|| Some("no feature class is declared".to_owned())),
+            );
+            continue;
+        };
+        if !written.iter().any(|other| other.name == class.name) {
+            written.push(class);
+        }
+        key_written |= class.is_key(&feature.name);
+        let wanted = OutputType { ty: feature.ty, nullable: feature.nullable };
+        let got = output_types.as_ref().and_then(|types| types.get(nth));
+        if let Some(got) = got.filter(|got| !got.fits(wanted) && !class.is_key(&feature.name) || got.ty != wanted.ty) {
+            found.add(
+                at,
+                format!("resolver \"{name}\" writes feature \"{output}\": expected values of type {wanted}, got {got}"),
+            );
+        }
+    }
+    match written[..] {
+        [] if outputs.is_empty() => found.add(at, format!("resolver \"{name}\" declares no outputs")),
+        [] => {}             // told one by one
+        [_] if unknown => {} // the name that was not found may be the key's
+        [class] if !key_written => found.add_with(
+            Some(at),
+            format!(
+                "resolver \"{name}\" does not write \"{}\", the key of feature class \"{}\"",
+                class.fqn(&class.key().name),
+                class.name
+            ),
+            Some("the key says whose values they are: add it to the outputs".to_owned()),
+        ),
+        [class] if outputs.len() == 1 => {
+            found.add(
+                at,
+                format!("resolver \"{name}\" writes only the key of feature class \"{}\", and no feature", class.name),
+            );
+        }
+        [_] => {}
+        [..] => {
+            let names: Vec<String> = written.iter().map(|class| format!("\"{}\"", class.name)).collect();
+            found.add_with(
+                Some(at),
+                format!("resolver \"{name}\" writes features of several classes: {}", names.join(", ")),
+                Some("declare one resolver per class; each sees every message of the source".to_owned()),
+            );
+        }
+    }
+}

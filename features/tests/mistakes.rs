@@ -1,0 +1,203 @@
+//! Every mistake of a declaration is told at once, with where it was made.
+
+use karst_features::{
+    Feature, FeatureClass, Location, MessageSlot, Registry, RegistryBuilder, ResolverError, StreamDeclaration, StreamResolver,
+    UpdateWriter,
+};
+use karst_types::{Message, MessageSchema, TimeSpan, ValueType};
+
+macro_rules! message {
+    ($name:ident) => {
+        #[derive(serde::Deserialize)]
+        struct $name {}
+        impl Message for $name {
+            fn schema() -> &'static MessageSchema {
+                const SCHEMA: MessageSchema = MessageSchema { name: stringify!($name), fields: &[], event_time: None };
+                &SCHEMA
+            }
+        }
+    };
+}
+message!(Click);
+message!(View);
+
+/// A resolver with rows of (str, int) that does nothing: these tests are about declarations.
+struct Resolver<M>(std::marker::PhantomData<fn(M)>, StreamDeclaration);
+
+impl<M: Message> Resolver<M> {
+    fn at(line: u32, name: &str, source: &str, outputs: &[&str]) -> Self {
+        let declaration = StreamDeclaration::of::<Self>(name, source, outputs.iter().copied());
+        Self(std::marker::PhantomData, declaration.declared_at(Location::at("resolvers.rs", line, 1)))
+    }
+}
+impl<M: Message> StreamResolver for Resolver<M> {
+    type Message = M;
+    type Row = (String, i64);
+    fn declaration(&self) -> StreamDeclaration {
+        self.1.clone()
+    }
+    fn resolve(&self, _: MessageSlot<'_, M>, _: &mut UpdateWriter<'_, Self::Row>) -> Result<(), ResolverError> {
+        Ok(())
+    }
+}
+
+fn at(line: u32) -> Location {
+    Location::at("classes.rs", line, 5)
+}
+fn feature(line: u32, name: &str, ty: ValueType) -> Feature {
+    Feature::of_type(name, ty, false).declared_at(at(line))
+}
+fn user() -> FeatureClass {
+    FeatureClass::new("user", feature(2, "id", ValueType::Str))
+        .feature(feature(3, "clicks", ValueType::Int))
+        .feature(feature(4, "last_page", ValueType::Str))
+        .declared_at(at(1))
+}
+fn sound() -> RegistryBuilder {
+    let mut builder = Registry::builder();
+    builder.add_class(user()).add_source_at("clicks", Location::at("main.rs", 1, 1));
+    builder.add_resolver(&Resolver::<Click>::at(1, "on_click", "clicks", &["user.id", "user.clicks"]));
+    builder
+}
+
+#[track_caller]
+fn check(builder: RegistryBuilder, expected: &str) {
+    let told = builder.freeze().expect_err("there are mistakes").to_string();
+    assert!(told == expected, "--- told:\n{told}\n--- expected:\n{expected}");
+}
+
+#[test]
+fn sound_declarations_are_found_by_name() {
+    let registry = sound().freeze().unwrap();
+    let (class, feature) = registry.feature("user.clicks").unwrap();
+    assert_eq!((class.name.as_str(), feature.ty), ("user", ValueType::Int));
+    assert_eq!(registry.resolvers_of("clicks").map(|resolver| resolver.name.as_str()).collect::<Vec<_>>(), ["on_click"]);
+    assert_eq!(registry.writers("user.clicks").count(), 1);
+    assert_eq!(registry.writers("user.last_page").count(), 0);
+    assert_eq!(registry.class("user").unwrap().key().name, "id");
+    assert!(registry.feature("user.nope").is_none() && registry.resolver("nope").is_none());
+}
+
+#[test]
+fn the_same_declaration_twice_is_one_declaration() {
+    let mut builder = sound();
+    builder.add_class(user());
+    assert_eq!(builder.freeze().unwrap().classes().len(), 1);
+}
+
+#[test]
+fn all_mistakes_of_classes_are_told_at_once() {
+    let mut builder = Registry::builder();
+    builder
+        .add_class(
+            FeatureClass::new("User", Feature::of_type("id", ValueType::Float, false).declared_at(at(2)))
+                .feature(feature(3, "a__b", ValueType::Int))
+                .feature(feature(4, "a", ValueType::Int).max_staleness_text("1 day"))
+                .feature(feature(5, "a", ValueType::Str))
+                .max_staleness(TimeSpan::from_secs(-1))
+                .declared_at(at(1)),
+        )
+        .add_class(FeatureClass::new("karst", Feature::new::<Option<i64>>("id").declared_at(at(8))).declared_at(at(7)))
+        .add_class(user())
+        .add_class(user().declared_at(at(9)));
+    check(
+        builder,
+        "9 mistakes in the declarations:
+  1. \"User\" cannot be the name of a feature class
+     at classes.rs:1:5
+     hint: names begin with a lower-case letter and go on with lower-case letters, digits and \"_\", at most 64 in all
+  2. feature class \"User\": max_staleness: expected no negative span, got -1s
+     at classes.rs:1:5
+  3. \"id\" cannot be the key of feature class \"User\": its type is float
+     at classes.rs:2:5
+     hint: keys are str or int, and never null
+  4. \"User.a__b\" cannot be the name of a feature
+     at classes.rs:3:5
+     hint: a double underscore is reserved for windows
+  5. feature \"User.a\": max_staleness: \"1 day\" is not a duration: a unit is missing; expected whole numbers with the units w, d, h, m, s, ms, such as \"30m\", \"1h30m\" or \"infinity\"
+     at classes.rs:4:5
+  6. feature \"User.a\" is declared twice; first at classes.rs:4:5
+     at classes.rs:5:5
+  7. \"karst\" cannot be the name of a feature class
+     at classes.rs:7:5
+     hint: names that begin with \"karst\" are reserved
+  8. \"id\" cannot be the key of feature class \"karst\": its type is int?
+     at classes.rs:8:5
+     hint: keys are str or int, and never null
+  9. feature class \"user\" is declared twice; first at classes.rs:1:5
+     at classes.rs:9:5
+     hint: give one of them another name: `#[features(name = \"…\", …)]`",
+    );
+}
+
+#[test]
+fn all_mistakes_of_sources_and_resolvers_are_told_at_once() {
+    let mut builder = sound();
+    builder.add_class(
+        FeatureClass::new("route", feature(12, "id", ValueType::Str))
+            .feature(feature(13, "clicks", ValueType::Int))
+            .declared_at(at(11)),
+    );
+    builder.add_source_at("clicks", Location::at("main.rs", 2, 1)).add_source_at("a b", Location::at("main.rs", 3, 1));
+    for resolver in [
+        Resolver::at(2, "on_click", "clicks", &["user.id", "user.clicks"]),
+        Resolver::at(3, "slip", "click", &["user.id", "user.clics"]),
+        Resolver::at(4, "no_key", "clicks", &["user.last_page", "user.clicks"]),
+        Resolver::at(5, "twice", "clicks", &["user.id", "user.id"]),
+        Resolver::at(6, "two_classes", "clicks", &["user.id", "route.clicks"]),
+        Resolver::at(7, "wrong_type", "clicks", &["user.id", "user.last_page"]),
+        Resolver::at(8, "nothing", "clicks", &[]),
+    ] {
+        builder.add_resolver::<Resolver<Click>>(&resolver);
+    }
+    builder.add_resolver(&Resolver::<View>::at(9, "on-view", "clicks", &["user.id", "user.clicks"]));
+    check(
+        builder,
+        "13 mistakes in the declarations:
+  1. source \"clicks\" is declared twice; first at main.rs:1:1
+     at main.rs:2:1
+  2. \"a b\" cannot be the name of a source
+     at main.rs:3:1
+     hint: names of sources consist of letters, digits, \"_\", \"-\" and \".\", at most 64 in all
+  3. resolver \"on_click\" is declared twice; first at resolvers.rs:1:1
+     at resolvers.rs:2:1
+     hint: give one of them another name: `#[stream(name = \"…\", …)]`
+  4. resolver \"slip\" reads source \"click\", which is not declared
+     at resolvers.rs:3:1
+     hint: did you mean \"clicks\"?
+  5. resolver \"slip\" writes feature \"user.clics\", which is not declared
+     at resolvers.rs:3:1
+     hint: did you mean \"user.clicks\"?
+  6. resolver \"no_key\" does not write \"user.id\", the key of feature class \"user\"
+     at resolvers.rs:4:1
+     hint: the key says whose values they are: add it to the outputs
+  7. resolver \"twice\" writes feature \"user.id\" twice
+     at resolvers.rs:5:1
+  8. resolver \"two_classes\" writes features of several classes: \"user\", \"route\"
+     at resolvers.rs:6:1
+     hint: declare one resolver per class; each sees every message of the source
+  9. resolver \"wrong_type\" writes feature \"user.last_page\": expected values of type str, got int
+     at resolvers.rs:7:1
+  10. resolver \"nothing\" declares 0 outputs, but its rows have 2 values
+     at resolvers.rs:8:1
+  11. resolver \"nothing\" declares no outputs
+     at resolvers.rs:8:1
+  12. \"on-view\" cannot be the name of a resolver
+     at resolvers.rs:9:1
+     hint: names begin with a lower-case letter and go on with lower-case letters, digits and \"_\", at most 64 in all
+  13. resolver \"on-view\" takes messages of type View, but resolver \"on_click\" of the same source \"clicks\" takes Click (at resolvers.rs:1:1)
+     at resolvers.rs:9:1
+     hint: a source is decoded once: all of its resolvers take the same message type",
+    );
+}
+
+#[test]
+fn a_class_has_at_most_4096_features() {
+    let class = (0..4096).fold(user(), |class, number| class.feature(feature(1, &format!("f{number}"), ValueType::Int)));
+    let mut builder = Registry::builder();
+    builder.add_class(class);
+    check(
+        builder,
+        "1 mistake in the declarations:\n  1. feature class \"user\" has 4099 features; 4096 are allowed\n     at classes.rs:1:5",
+    );
+}

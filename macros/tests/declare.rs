@@ -1,0 +1,187 @@
+//! What the macros write, used as a user uses it.
+
+use std::sync::Arc;
+
+use karst::features::{Catalog, FeatureSet, Mistakes, OutputType, Ran, Registry, StreamResolver, bind};
+use karst::prelude::*;
+use karst::types::{FieldSchema, Offset, PartitionId, SourceId, Updates, Value, ValueType, message::Messages, update::Cause};
+
+/// A click on a page.
+#[derive(Message, Debug, PartialEq)]
+#[message(check = "check_click")]
+#[serde(rename_all = "camelCase")]
+struct Click {
+    user_id: String,
+    page: Str,
+    referrer: Option<String>,
+    #[serde(rename = "n", default)]
+    count: i64,
+    #[message(event_time = "ms")]
+    at: Option<EventTime>,
+}
+
+fn check_click(click: &Click) -> Result<(), Invalid> {
+    if click.count >= 0 { Ok(()) } else { Err(Invalid::new("n", "a count", click.count)) }
+}
+
+/// Somebody who clicks.
+#[features(key = "id", max_staleness = "30d", owner = "web", tags = ["pii"])]
+pub struct UserFeatures {
+    /// Where they were seen last.
+    #[feature(max_staleness = "1d", tags = ["a", "b"])]
+    last_page: Str,
+    id: String,
+    #[feature(name = "click_count", description = "how often", owner = "data")]
+    clicks: Option<i64>,
+    r#type: bool,
+}
+use UserFeatures as User;
+
+/// Remembers the page.
+#[stream(source = "clicks")]
+fn on_click(click: &Click) -> Updates![User::id, User::clicks, User::last_page] {
+    updates!(click.user_id.clone(), Some(click.count), click.page.clone())
+}
+
+mod by_value {
+    use super::*;
+
+    #[stream(source = "clicks", name = "moves")]
+    pub(super) fn takes(Click { user_id, page, .. }: Click) -> Option<Updates![super::User::last_page, super::User::id]> {
+        if page == "/" { None } else { Some(updates!(page, user_id)) }
+    }
+}
+
+#[stream(source = "clicks")]
+fn several(click: &Click) -> Result<Vec<Updates![User::id, User::r#type]>, String> {
+    if click.count > 10 {
+        return Err(format!("{} clicks", click.count));
+    }
+    Ok((0..click.count).map(|nth| updates!(format!("{}-{nth}", click.user_id), true)).collect())
+}
+
+fn click(json: &str) -> Click {
+    serde_json::from_str(json).expect("the test writes a click")
+}
+
+#[test]
+fn a_message_reads_its_fields_as_serde_does_and_its_event_time_in_its_unit() {
+    let full = click(r#"{"userId":"ada","page":"/","referrer":"x","n":3,"at":1500}"#);
+    assert_eq!((full.referrer.as_deref(), full.count, full.event_time()), (Some("x"), 3, Some(EventTime::from_millis(1500))));
+    let sparse = click(r#"{"userId":"ada","page":"/"}"#);
+    assert_eq!((sparse.referrer, sparse.count, sparse.at), (None, 0, None));
+    assert_eq!(click(r#"{"userId":"ada","page":"/","at":null}"#).event_time(), None);
+    let text = click(r#"{"userId":"ada","page":"/","at":"1970-01-01T00:00:01Z"}"#);
+    assert_eq!(text.event_time(), Some(EventTime::from_secs(1)));
+    let wrong = serde_json::from_str::<Click>(r#"[1]"#).unwrap_err().to_string();
+    assert!(wrong.contains("invalid type: integer `1`"), "{wrong}");
+    let wrong = serde_json::from_str::<Click>("7").unwrap_err().to_string();
+    assert!(wrong.contains("expected struct Click"), "{wrong}");
+    assert!(full.check().is_ok());
+    let negative = click(r#"{"userId":"ada","page":"/","n":-1}"#).check().unwrap_err();
+    assert_eq!(negative.to_string(), "field \"n\": expected a count, got -1");
+}
+
+#[test]
+fn the_schema_has_the_names_on_the_wire() {
+    let schema = Click::schema();
+    assert_eq!((schema.name, schema.event_time), ("Click", Some("at")));
+    assert_eq!(
+        schema.fields,
+        [
+            FieldSchema::required("userId", "String"),
+            FieldSchema::required("page", "Str"),
+            FieldSchema::nullable("referrer", "String"),
+            FieldSchema::nullable("n", "i64"),
+            FieldSchema::nullable("at", "EventTime"),
+        ]
+    );
+}
+
+#[test]
+fn a_class_is_the_same_as_if_written_by_hand() {
+    let class = User::class();
+    assert_eq!((class.name.as_str(), class.key().name.as_str()), ("user", "id"));
+    assert_eq!(class.max_staleness, Some(TimeSpan::from_secs(30 * 86_400)));
+    assert_eq!((class.owner.as_deref(), class.description.as_deref()), (Some("web"), Some("Somebody who clicks.")));
+    assert_eq!(class.tags, ["pii"]);
+    let features: Vec<_> = class.features().iter().map(|feature| (feature.name.as_str(), feature.type_name())).collect();
+    let expected = [("id", "str"), ("last_page", "str"), ("click_count", "int?"), ("type", "bool")];
+    assert_eq!(features, expected.map(|(name, ty)| (name, ty.to_owned())));
+    let last_page = class.get("last_page").unwrap();
+    assert_eq!(last_page.max_staleness, Some(TimeSpan::from_secs(86_400)));
+    assert_eq!(last_page.description.as_deref(), Some("Where they were seen last."));
+    assert_eq!(last_page.tags, ["a", "b"]);
+    assert_eq!(class.get("click_count").unwrap().owner.as_deref(), Some("data"));
+    assert_eq!((User::clicks.index(), User::clicks.to_string().as_str()), (2, "user.click_count"));
+    assert_eq!(User::id.index(), 0);
+}
+
+#[test]
+fn a_declaration_tells_where_it_stands() {
+    let source = include_str!("declare.rs");
+    let line_of = |text: &str| source.lines().position(|line| line.contains(text)).unwrap() as u32 + 1;
+    let at = &User::class().get("click_count").unwrap().declared_at;
+    assert!(at.file.ends_with("declare.rs"), "{at}");
+    assert_eq!((at.line, at.column), (line_of("    clicks: Option<i64>"), 5));
+    assert_eq!(User::class().declared_at.line, line_of("pub struct UserFeatures"));
+    assert_eq!(on_click.declaration().declared_at.line, line_of("fn on_click"));
+}
+
+#[test]
+fn a_resolver_declares_what_it_takes_and_writes() {
+    let declaration = on_click.declaration();
+    assert_eq!((declaration.name.as_str(), declaration.source.as_str()), ("on_click", "clicks"));
+    assert_eq!(declaration.outputs, ["user.id", "user.click_count", "user.last_page"]);
+    assert_eq!(
+        declaration.output_types,
+        Some(vec![
+            OutputType { ty: ValueType::Str, nullable: false },
+            OutputType { ty: ValueType::Int, nullable: true },
+            OutputType { ty: ValueType::Str, nullable: false },
+        ])
+    );
+    assert_eq!((declaration.by_value, declaration.description.as_deref()), (false, Some("Remembers the page.")));
+    let declaration = by_value::takes.declaration();
+    assert_eq!((declaration.name.as_str(), declaration.by_value), ("moves", true));
+}
+
+#[test]
+fn a_resolver_can_be_called_like_the_function_that_it_is() {
+    let click = click(r#"{"userId":"ada","page":"/","n":2}"#);
+    assert_eq!(on_click::call(&click), ("ada".to_owned(), Some(2), "/".into()));
+    assert_eq!(several::call(&click).unwrap().len(), 2);
+    assert_eq!(by_value::takes::call(click), None);
+}
+
+#[test]
+fn declared_by_macros_it_runs() -> Result<(), Mistakes> {
+    let mut builder = Registry::builder();
+    builder.add_source("clicks").add_resolver(&on_click).add_resolver(&several).add_resolver(&by_value::takes);
+    let registry = builder.freeze()?;
+    assert_eq!(registry.classes().len(), 1);
+    let mut catalog = Catalog::new();
+    catalog.reconcile(&registry)?;
+    let slots = vec![
+        Some(click(r#"{"userId":"ada","page":"/","n":2}"#)),
+        Some(click(r#"{"userId":"bob","page":"/x","n":0}"#)),
+        Some(click(r#"{"userId":"cyd","page":"/x","n":11}"#)),
+    ];
+    let causes: Vec<_> = (0..3).map(|offset| Some(Cause { offset: Offset(offset), event_time: EventTime(0) })).collect();
+    let mut batch = Messages { slots };
+    let failed = Ran::Failed { reason: karst::types::Reason::ResolverError, error: "11 clicks".to_owned() };
+    for (mut resolver, expected) in [
+        (bind(Arc::new(on_click), &catalog)?, [Ran::Wrote, Ran::Wrote, Ran::Wrote]),
+        (bind(Arc::new(several), &catalog)?, [Ran::Wrote, Ran::Nothing, failed]),
+        (bind(Arc::new(by_value::takes), &catalog)?, [Ran::Nothing, Ran::Wrote, Ran::Wrote]),
+    ] {
+        let (mut updates, mut ran) = (Updates::new(SourceId(0), PartitionId(0)), Vec::new());
+        resolver.run(&mut batch, &causes, &mut updates, &mut ran);
+        assert_eq!(ran, expected, "{}", resolver.declaration().name);
+        let first = updates.get(0);
+        let (_, cell) = karst::types::update::cells(first.cells).unwrap().next().unwrap();
+        assert!(Value::decode(cell).is_some());
+    }
+    assert!(batch.slots.iter().all(Option::is_none), "the last one takes its messages");
+    Ok(())
+}

@@ -1,0 +1,159 @@
+#!/usr/bin/env bash
+# The test suite, step by step, with a heading and the elapsed time for each and a summary at the end.
+#
+#   scripts/test.sh               all steps
+#   scripts/test.sh kafka tidy    only these
+#
+# environment  CI=true       a skipped step or test fails the run
+#              TEST=name     only tests whose name contains this (unit, doc, kafka)
+#              SEEDS=n       how many crash schedules the simulation tries
+#              VERBOSE=1     all of cargo's lines, not only what is not ok
+#
+# A test that cannot run here says so by appending a line, what and why, to the file named by KARST_TEST_SKIPPED.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+all_steps=(format clippy build unit doc simulation kafka tidy oracle demo)
+steps=("$@")
+[ $# -gt 0 ] || steps=("${all_steps[@]}")
+
+scratch="$(mktemp -d)"
+export KARST_TEST_SKIPPED="$scratch/skipped"
+: >"$KARST_TEST_SKIPPED"
+[ -n "${SEEDS:-}" ] && export KARST_SIMULATION_SEEDS="$SEEDS"
+filter=()
+[ -n "${TEST:-}" ] && filter=("$TEST")
+
+clean_up() {
+  [ -n "${KARST_TEST_KAFKA_RUN:-}" ] && scripts/kafka.sh stop
+  rm -rf "$scratch"
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+
+clock() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
+skip() { echo "$*" >>"$KARST_TEST_SKIPPED"; echo "skipped: $*"; }
+
+# ---- the steps; each returns non-zero if it failed ----
+
+step_format() { cargo fmt --all --check -- --files-with-diff || { echo '`make fmt` formats these files'; return 1; }; }
+
+step_clippy() { cargo clippy --workspace --all-targets -- -D warnings; }
+
+step_build() { cargo test --workspace --no-run; }
+
+# Every command selects the whole workspace: selecting one package would build its dependencies again with fewer features.
+step_unit() {
+  local targets name
+  targets="$(cargo metadata --no-deps --format-version 1 | python3 -c '
+import json, sys
+own = {"simulation", "kafka", "tidy"}  # these have steps of their own
+names = {t["name"] for p in json.load(sys.stdin)["packages"] for t in p["targets"] if "test" in t["kind"]} - own
+print(*sorted(names))')" || return 1
+  local selected=(--lib --bins)
+  for name in $targets; do selected+=(--test "$name"); done
+  cargo test --workspace --no-fail-fast "${selected[@]}" -- "${filter[@]}"
+}
+
+step_doc() { cargo test --workspace --no-fail-fast --doc -- "${filter[@]}"; }
+
+step_simulation() { cargo test --workspace --test simulation; }
+
+step_kafka() {
+  if ! scripts/kafka.sh install >/dev/null; then
+    skip 'kafka: Apache Kafka could not be installed (above: why)'
+    return 0
+  fi
+  scripts/flights_data.sh >/dev/null || return 1
+  export KARST_TEST_KAFKA_RUN="$scratch/kafka"
+  KARST_TEST_KAFKA="$(KAFKA_SECURE=1 scripts/kafka.sh start)" || return 1
+  export KARST_TEST_KAFKA
+  echo "Apache Kafka answers at $KARST_TEST_KAFKA"
+  # One at a time: some of them restart the broker.
+  cargo test --workspace --no-fail-fast --test kafka -- --test-threads=1 "${filter[@]}"
+  local result=$?
+  [ $result -eq 0 ] || { echo "the broker's last words:"; tail -n 20 "$KARST_TEST_KAFKA_RUN/broker.log" | cut -c 1-300; }
+  scripts/kafka.sh stop
+  unset KARST_TEST_KAFKA KARST_TEST_KAFKA_RUN
+  return $result
+}
+
+step_tidy() { cargo test --workspace --test tidy; }
+
+step_oracle() { scripts/flights_data.sh >/dev/null && python3 examples/flights/oracle.py --check >"$scratch/oracle.json"; }
+
+step_demo() {
+  make --no-print-directory demo KEEP=0 PORT=0 | tee "$scratch/demo.out"
+  [ "${PIPESTATUS[0]}" -eq 0 ] || return 1
+  [[ "$(tail -n 1 "$scratch/demo.out")" == "demo records="* ]] ||
+    { echo 'the last line of the demo is not "demo records=..."'; return 1; }
+}
+
+# ---- running them ----
+
+# Of cargo test's lines the thousands of `test ... ok` are left out, unless VERBOSE=1; the log file has them all.
+show() { if [ "${VERBOSE:-0}" = 1 ]; then cat; else grep --line-buffered -vE '^test .* \.\.\. ok$|^$|^running 0 tests' || true; fi; }
+
+failed_steps=() lines=()
+begin=$SECONDS
+total=${#steps[@]} number=0
+
+# The native library first, in the open: it takes minutes on a new machine, and every step needs it.
+. scripts/env.sh || { echo 'test: cargo or the native library is not ready (above: why)'; exit 1; }
+
+for step in "${steps[@]}"; do
+  number=$((number + 1))
+  if ! declare -F "step_$step" >/dev/null; then
+    echo "test: no step $step; there are: ${all_steps[*]}" >&2
+    exit 2
+  fi
+  echo
+  echo "=== $number/$total $step (at $(clock $((SECONDS - begin))))"
+  since=$SECONDS
+  skips=$(wc -l <"$KARST_TEST_SKIPPED")
+  : >"$scratch/$step.log"
+  # In this shell, not a subshell behind a pipe: a step's exports must reach clean_up.
+  exec 3> >(tee "$scratch/$step.log" | show)
+  shown=$!
+  "step_$step" >&3 2>&1 </dev/null 3>&-
+  result=$?
+  exec 3>&-
+  wait "$shown" 2>/dev/null
+  took=$((SECONDS - since))
+  verdict=ok
+  [ "$(wc -l <"$KARST_TEST_SKIPPED")" -gt "$skips" ] && verdict='ok, with something skipped'
+  if [ $result -ne 0 ]; then
+    verdict=FAILED
+    failed_steps+=("$step")
+  fi
+  echo "--- $step: $verdict ($(clock $took))"
+  lines+=("$(printf '  %-11s %7s  %s' "$step" "$(clock $took)" "$verdict")")
+done
+
+# ---- summary ----
+
+count() { # sums the numbers before the word $1 in the closing lines of cargo test
+  cat "$scratch"/*.log 2>/dev/null | grep -aE 'test result: ' | grep -oE "[0-9]+ $1" | awk '{ n += $1 } END { print n + 0 }'
+}
+echo
+echo "=== summary ($(clock $((SECONDS - begin))))"
+printf '%s\n' "${lines[@]}"
+grep -haE '^test .*\.\.\. FAILED' "$scratch"/*.log | sed 's/^/  failed: /'
+[ -f "$scratch/demo.out" ] && grep -aE '^demo records=' "$scratch/demo.out" | sed 's/^/  /'
+while read -r line; do echo "  skipped: $line"; done <"$KARST_TEST_SKIPPED"
+grep -haE '^test .*\.\.\. ignored' "$scratch"/*.log | sed -E 's/^test (.*) \.\.\. ignored,?/  ignored: \1/'
+skipped=$(wc -l <"$KARST_TEST_SKIPPED")
+ignored=$(count ignored)
+passed=$(count passed)
+failed=$(count failed)
+
+status=0
+if [ "${CI:-}" = true ] && [ "$skipped" -gt 0 ]; then
+  echo "  with CI=true nothing may be skipped"
+  status=1
+fi
+[ ${#failed_steps[@]} -eq 0 ] || { echo "  failed: ${failed_steps[*]}"; status=1; }
+# Steps that are no cargo test (format, clippy, demo) count as failures too, so that this line never looks well when it is not.
+[ $status -eq 0 ] || [ "$failed" -gt 0 ] || failed=1
+echo
+echo "$passed passed, $failed failed, $((skipped + ignored)) skipped"
+exit $status

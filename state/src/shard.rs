@@ -1,0 +1,279 @@
+//! One shard of feature values: the writer, owned by one thread.
+//!
+//! ```text
+//! ShardBatch → apply: lane check → hot set (rows loaded on a miss) → gathered for the history
+//!                       freeze: dirty rows copied out, positions taken → CommitWriter, on another thread → committed
+//! ```
+//! Invariants:
+//! - what a commit holds is exactly what was applied up to one moment: rows, positions and history (I1, I3);
+//! - at most one commit is on its way;
+//! - a writer that was interrupted half-way through a batch (panic, read error) refuses to go on; [`Store::shard_writer`]
+//!   builds another from the last commit.
+//!
+//! [`Store::shard_writer`]: crate::Store::shard_writer
+
+use std::{any::Any, sync::Arc};
+
+use karst_types::{Offset, ProcessingTime, ShardId, UpdateRef, Updates};
+
+use crate::{
+    changelog::Part,
+    commit::{Committed, Content, FrozenCommit},
+    core::{Core, Start},
+    error::Result,
+    hot::Marked,
+    keys,
+    lane::{Accept, LaneHead, LaneId, LanePosition, Lanes},
+    row,
+};
+
+/// The effects of one batch of a partition on one shard.
+pub struct ShardBatch {
+    /// Its place in the lane.
+    pub head: LaneHead,
+    /// The updates of entities of this shard, by rising offset; often none.
+    pub updates: Updates,
+    /// When they were resolved; stored with every value.
+    pub stored_at: ProcessingTime,
+    /// Given back (dropped) once the batch is applied.
+    pub credit: Option<Box<dyn Any + Send>>,
+}
+
+/// What became of a lane message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Applied {
+    /// It is in: visible to readers now, and part of the next commit.
+    Applied {
+        /// How many updates (or records) had an effect.
+        new: usize,
+        /// How many were in already, from before a replay.
+        repeated: usize,
+    },
+    /// All of it was in already.
+    Duplicate,
+    /// Of an incarnation of the partition that is gone; dropped.
+    OldEpoch,
+    /// A message before it is missing: tell the partition to rewind.
+    Gap,
+}
+
+/// What has been applied and not yet frozen.
+#[derive(Default)]
+struct Gathered {
+    history: Vec<Part>,
+    events: usize,
+    bytes: usize,
+}
+
+/// The only writer of one shard.
+pub struct ShardWriter {
+    id: ShardId,
+    core: Arc<Core>,
+    generation: u64,
+    seq: u64, // of the last commit that was frozen
+    lanes: Lanes,
+    dirty: Marked,
+    gathered: Gathered,
+    gathered_max: usize,
+    in_flight: Option<Marked>,
+    interrupted: bool,
+}
+
+impl ShardWriter {
+    pub(crate) fn new(id: ShardId, core: Arc<Core>, gathered_max: usize) -> Result<Self> {
+        let Start { generation, seq, positions } = core.rebuild(|_| Ok(()))?;
+        Ok(Self {
+            id,
+            generation,
+            seq,
+            lanes: Lanes::recovered(positions),
+            dirty: Marked::default(),
+            gathered: Gathered::default(),
+            gathered_max,
+            in_flight: None,
+            interrupted: false,
+            core,
+        })
+    }
+
+    /// Which shard.
+    pub fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// Applies a batch in memory. Takes `updates` and `credit` out of it once, and only if, all of it is in (or is not to be):
+    /// after an error or a panic the batch is as it was.
+    ///
+    /// Reads rows that are not in memory from the disk; otherwise it takes some tens of nanoseconds per update.
+    ///
+    /// # Errors
+    /// Whatever the error, build the writer anew.
+    pub fn apply(&mut self, batch: &mut ShardBatch) -> Result<Applied> {
+        self.core.check_writer(self.generation)?;
+        if self.interrupted {
+            return Err(self.core.interrupted());
+        }
+        let after = match self.lanes.accept(&batch.head) {
+            Accept::Apply { after } => after,
+            Accept::Duplicate => {
+                self.core.metrics.duplicates.increment(1);
+                batch.credit = None;
+                return Ok(Applied::Duplicate);
+            }
+            Accept::OldEpoch => {
+                self.core.metrics.old_epochs.increment(1);
+                batch.credit = None;
+                return Ok(Applied::OldEpoch);
+            }
+            Accept::Gap => {
+                self.core.metrics.gaps.increment(1);
+                batch.credit = None;
+                return Ok(Applied::Gap);
+            }
+        };
+        self.interrupted = true; // until all of the batch is in
+        let from = first_after(&batch.updates, after);
+        self.apply_updates(&batch.updates, from, batch.stored_at)?;
+        let (source, partition) = (batch.updates.source(), batch.updates.partition());
+        let part = Part { stored_at: batch.stored_at, updates: std::mem::replace(&mut batch.updates, Updates::new(source, partition)), from };
+        let applied = Applied::Applied { new: part.len(), repeated: from };
+        self.gathered.events += part.len();
+        self.gathered.bytes += part.updates.bytes() + 48 * part.updates.len();
+        if part.len() > 0 {
+            self.gathered.history.push(part);
+        }
+        batch.credit = None;
+        self.interrupted = false;
+        Ok(applied)
+    }
+
+    fn apply_updates(&mut self, updates: &Updates, from: usize, stored_at: ProcessingTime) -> Result<()> {
+        let new: Vec<UpdateRef<'_>> = (from..updates.len()).map(|index| updates.get(index)).collect();
+        let misses = self.core.hot.update(&new, stored_at, &mut self.dirty);
+        let (new_count, missed) = (new.len() as u64, misses.len());
+        if missed > 0 {
+            let missing: Vec<_> = misses.into_iter().map(|index| new[index]).collect();
+            self.apply_missing(&missing, stored_at)?;
+        }
+        if self.core.hot.over_budget() {
+            // Some four looks for every row that came in: more than enough to keep up, and bounded.
+            let evicted = self.core.hot.evict(4 * missed + 256);
+            self.core.metrics.hot_evicted.increment(evicted as u64);
+        }
+        self.core.metrics.updates.increment(new_count);
+        self.core.metrics.hot_misses.increment(missed as u64);
+        self.core.metrics.hot_hits.increment(new_count - missed as u64);
+        Ok(())
+    }
+
+    /// Loads the rows of entities that were not in memory, all in one read, and applies their updates in order.
+    fn apply_missing(&mut self, missing: &[UpdateRef<'_>], stored_at: ProcessingTime) -> Result<()> {
+        let mut wanted: Vec<(Vec<u8>, UpdateRef<'_>)> =
+            missing.iter().map(|update| (keys::row(update.class, update.key), *update)).collect();
+        wanted.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        wanted.dedup_by(|(a, _), (b, _)| a == b);
+        self.core.with_rocks(|rocks| {
+            let found = rocks.get_sorted(wanted.iter().map(|(key, _)| &key[..]))?;
+            for ((_, update), stored) in wanted.iter().zip(found) {
+                let Some(stored) = stored else { continue };
+                if !row::check(&stored) {
+                    return Err(rocks.corrupt(format!("the row of {:?}", update.entity())));
+                }
+                self.core.hot.insert_committed(update.class, update.key, update.hash, stored.to_vec());
+            }
+            Ok(())
+        })?;
+        for index in self.core.hot.update(missing, stored_at, &mut self.dirty) {
+            // A new entity. Its first update puts in the row, the others find it.
+            let update = missing[index];
+            if !self.core.hot.update(&[update], stored_at, &mut self.dirty).is_empty() {
+                self.core.hot.insert_new(&update, stored_at, &mut self.dirty);
+            }
+        }
+        Ok(())
+    }
+
+    /// The handshake of a partition that starts or rewinds (control lane): its new epoch counts from now on. Returns where
+    /// this shard stands.
+    pub fn reset_lane(&mut self, lane: LaneId, epoch: u64) -> LanePosition {
+        self.lanes.reset(lane, epoch)
+    }
+
+    /// Where this shard stands in a partition.
+    pub fn position(&self, lane: LaneId) -> LanePosition {
+        self.lanes.position(lane)
+    }
+
+    /// Whether anything was applied since the last [`ShardWriter::freeze`], be it only a frontier. Then a commit is due when
+    /// the mailbox is empty, or `commit_interval` after the last one.
+    pub fn has_uncommitted(&self) -> bool {
+        self.lanes.moved() > 0
+    }
+
+    /// Updates applied since the last [`ShardWriter::freeze`].
+    pub fn uncommitted_events(&self) -> usize {
+        self.gathered.events
+    }
+
+    /// Whether a commit must not wait any longer: `commit_events` are reached, or the memory for what is not committed.
+    pub fn must_commit(&self) -> bool {
+        self.gathered.events >= self.core.settings().commit_events
+            || self.gathered.bytes >= self.gathered_max
+            || (self.core.hot.over_budget() && 2 * self.dirty.len() > self.core.hot.len())
+    }
+
+    /// Whether a commit is on its way.
+    pub fn commit_in_flight(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    /// Whether the shard must take nothing more until the commit on its way is done: memory is bounded by this.
+    pub fn is_full(&self) -> bool {
+        self.commit_in_flight() && self.must_commit()
+    }
+
+    /// Takes out what is to be committed: some tens of nanoseconds per dirty row. `None` if there is nothing, or a commit is
+    /// on its way.
+    pub fn freeze(&mut self) -> Option<FrozenCommit> {
+        if self.commit_in_flight() || !self.has_uncommitted() || self.interrupted {
+            return None;
+        }
+        self.seq += 1;
+        let dirty = std::mem::take(&mut self.dirty);
+        let copied = self.core.hot.copy_out(&dirty);
+        self.in_flight = Some(dirty);
+        let history = std::mem::take(&mut self.gathered).history;
+        self.core.metrics.dirty_rows.set(copied.rows.len() as f64);
+        self.core.metrics.hot_entries.set(self.core.hot.len() as f64);
+        self.core.metrics.hot_bytes.set(self.core.hot.bytes() as f64);
+        let content = Content::Rows { copied, history };
+        Some(FrozenCommit { generation: self.generation, seq: self.seq, positions: self.lanes.take_moved(), content })
+    }
+
+    /// The commit is written: its rows may be evicted from memory, its positions be relied on.
+    pub fn committed(&mut self, done: &Committed) {
+        if done.generation != self.generation {
+            return;
+        }
+        if let Some(in_flight) = self.in_flight.take() {
+            self.core.hot.landed(&in_flight);
+        }
+        self.lanes.committed(done.positions.iter().copied());
+    }
+}
+
+/// The index of the first update of a record after `after`; updates are in the order of their offsets.
+fn first_after(updates: &Updates, after: Option<Offset>) -> usize {
+    let Some(after) = after else { return 0 };
+    let (mut low, mut high) = (0, updates.len());
+    while low < high {
+        let middle = low.midpoint(high);
+        if updates.get(middle).version.offset <= after {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}

@@ -1,0 +1,425 @@
+//! The source shard: what belongs to partitions rather than to entities. Outcomes, watermark history, dead letters.
+//!
+//! Same lane rule, same commit rule, same place in the minimum of a restart as every other shard. Invariants:
+//! - I8: the outcomes of a partition sum up its records up to the applied position, each once;
+//! - I12: the watermark as of every recorded barrier is the one that the log gives;
+//! - I15: a dead letter is stored once, whatever is replayed;
+//! - the last batch end of every commit is a barrier; barriers go when every shard holds a later one safely.
+
+use std::{
+    any::Any,
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use karst_types::{DeadLetter, EventTime, Offset, Outcomes, PartitionId, Reason, SourceId};
+use parking_lot::RwLock;
+use rocksdb::WriteBatch;
+
+use crate::{
+    bytes,
+    commit::{Committed, Content, FrozenCommit},
+    core::{CommitState, Core, Start},
+    dead,
+    error::{Error, Result},
+    keys,
+    lane::{Accept, LaneHead, LaneId, LanePosition, Lanes},
+    restart::{self, RestartPoint, WatermarkState},
+    rocks::Rocks,
+    shard::Applied,
+};
+
+const FORMAT: u8 = 1;
+
+/// What one batch of a partition means for the partition.
+pub struct SourceBatch {
+    /// Its place in the lane.
+    pub head: LaneHead,
+    /// Offset of the batch's first record.
+    pub first: Offset,
+    /// What became of its records.
+    pub outcomes: Outcomes,
+    /// Those that were put aside, by rising offset.
+    pub dead_letters: Vec<DeadLetter>,
+    /// The watermark as of the batch's end.
+    pub watermark: WatermarkState,
+    /// Given back (dropped) once the batch is applied.
+    pub credit: Option<Box<dyn Any + Send>>,
+}
+
+/// Sums of one partition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PartitionOutcomes {
+    /// The source.
+    pub source: SourceId,
+    /// Its partition.
+    pub partition: PartitionId,
+    /// The sums.
+    pub outcomes: Outcomes,
+    /// The dead letters among them by reason; reasons without any are left out.
+    pub reasons: Vec<(Reason, u64)>,
+}
+
+/// A dead letter and whose it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredDeadLetter {
+    /// The source.
+    pub source: SourceId,
+    /// Its partition.
+    pub partition: PartitionId,
+    /// The letter.
+    pub letter: DeadLetter,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    outcomes: Outcomes,
+    reasons: [u64; Reason::ALL.len()],
+}
+
+impl Tally {
+    fn encode(&self) -> Vec<u8> {
+        let Outcomes { records, applied, skipped, late, tombstones, dead_letters } = self.outcomes;
+        let mut out = vec![FORMAT];
+        [records, applied, skipped, late, tombstones, dead_letters].iter().for_each(|sum| bytes::put_varint(&mut out, *sum));
+        for (reason, count) in Reason::ALL.iter().zip(self.reasons).filter(|(_, count)| *count > 0) {
+            bytes::put_sized(&mut out, reason.as_str().as_bytes());
+            bytes::put_varint(&mut out, count);
+        }
+        out
+    }
+
+    fn decode(mut value: &[u8]) -> Option<Self> {
+        let rest = &mut value;
+        (bytes::u8(rest)? == FORMAT).then_some(())?;
+        let mut sums = [0; 6];
+        for sum in &mut sums {
+            *sum = bytes::varint(rest)?;
+        }
+        let [records, applied, skipped, late, tombstones, dead_letters] = sums;
+        let mut tally = Self::default();
+        tally.outcomes = Outcomes { records, applied, skipped, late, tombstones, dead_letters };
+        while !rest.is_empty() {
+            let reason = Reason::parse(std::str::from_utf8(bytes::sized(rest)?).ok()?)?;
+            tally.reasons[place(reason)] = bytes::varint(rest)?;
+        }
+        Some(tally)
+    }
+}
+
+fn place(reason: Reason) -> usize {
+    Reason::ALL.iter().position(|known| *known == reason).expect("ALL has every reason")
+}
+
+fn encode_watermark(watermark: &WatermarkState) -> Vec<u8> {
+    let mut out = vec![FORMAT];
+    if let Some(at) = watermark.max_event_time {
+        out.extend_from_slice(&at.0.to_le_bytes());
+    }
+    out
+}
+
+fn decode_watermark(mut value: &[u8]) -> Option<WatermarkState> {
+    (bytes::u8(&mut value)? == FORMAT).then_some(())?;
+    let max_event_time = if value.is_empty() { None } else { Some(EventTime(bytes::i64(&mut value)?)) };
+    Some(WatermarkState { max_event_time })
+}
+
+/// What a commit of the source shard holds.
+pub(crate) struct SourceContent {
+    tallies: Vec<(LaneId, Tally)>,
+    barriers: BTreeMap<LaneId, (Offset, WatermarkState)>,
+    letters: Vec<(LaneId, DeadLetter)>,
+}
+
+type Barriers = HashMap<LaneId, BTreeMap<Offset, WatermarkState>>;
+
+/// What writer, commit thread and readers of the source shard share.
+pub(crate) struct SourceState {
+    live: RwLock<BTreeMap<LaneId, Tally>>, // applied, like the hot set of a feature shard
+    barriers: RwLock<Barriers>,            // committed
+    shards: Vec<Arc<Core>>,
+}
+
+impl SourceState {
+    pub(crate) fn new(shards: Vec<Arc<Core>>) -> Self {
+        Self { live: RwLock::default(), barriers: RwLock::default(), shards }
+    }
+
+    /// Reads what is committed.
+    pub(crate) fn reload(&self, rocks: &Rocks) -> Result<()> {
+        let mut tallies = BTreeMap::new();
+        rocks.scan(&[keys::OUTCOMES], &[keys::OUTCOMES], |key, value| {
+            let entry = keys::lane_of(key).zip(Tally::decode(value)).ok_or_else(|| rocks.corrupt("the outcomes of a partition"))?;
+            tallies.insert(entry.0, entry.1);
+            Ok(true)
+        })?;
+        let mut barriers = Barriers::new();
+        rocks.scan(&[keys::BARRIER], &[keys::BARRIER], |key, value| {
+            let entry = keys::lane_of(key).zip(keys::offset_of(key)).zip(decode_watermark(value));
+            let ((lane, offset), watermark) = entry.ok_or_else(|| rocks.corrupt("the watermark history"))?;
+            barriers.entry(lane).or_default().insert(offset, watermark);
+            Ok(true)
+        })?;
+        *self.live.write() = tallies;
+        *self.barriers.write() = barriers;
+        Ok(())
+    }
+
+    /// Adds the content to the commit; returns the barriers that go with it.
+    pub(crate) fn fill(
+        &self,
+        content: &SourceContent,
+        core: &Core,
+        batch: &mut WriteBatch,
+        state: &mut CommitState,
+        rocks: &Rocks,
+    ) -> Result<Vec<(LaneId, Offset)>> {
+        for (lane, tally) in &content.tallies {
+            batch.put(keys::outcomes(*lane), tally.encode());
+        }
+        let mut pruned = Vec::new();
+        let known = self.barriers.read();
+        for (lane, (offset, watermark)) in &content.barriers {
+            batch.put(keys::barrier(*lane, *offset), encode_watermark(watermark));
+            // Only what survives a power cut counts here: each shard may fall back to that on its own.
+            let safe = self.shards.iter().map(|shard| shard.stable(*lane)).fold(core.stable(*lane), Ord::min);
+            let needless = known.get(lane).map(|barriers| restart::needless_barriers(barriers, safe)).unwrap_or_default();
+            needless.iter().for_each(|offset| batch.delete(keys::barrier(*lane, *offset)));
+            pruned.extend(needless.into_iter().map(|offset| (*lane, offset)));
+        }
+        if !content.letters.is_empty() {
+            state.dead.store(&content.letters, core.settings(), batch, rocks)?;
+        }
+        Ok(pruned)
+    }
+
+    /// The commit is written: its barriers count from now on.
+    pub(crate) fn committed(&self, content: SourceContent, pruned: Vec<(LaneId, Offset)>) {
+        let mut barriers = self.barriers.write();
+        for (lane, (offset, watermark)) in content.barriers {
+            barriers.entry(lane).or_default().insert(offset, watermark);
+        }
+        for (lane, offset) in pruned {
+            barriers.entry(lane).or_default().remove(&offset);
+        }
+    }
+
+    /// See [`Store::restart_point`](crate::Store::restart_point).
+    pub(crate) fn restart_point(&self, core: &Core, lane: LaneId) -> RestartPoint {
+        // Barriers first: positions read later are not before those that the barriers were pruned by.
+        let barriers = self.barriers.read().get(&lane).cloned().unwrap_or_default();
+        restart::restart_point(self.shards.iter().map(|shard| shard.committed(lane)), core.committed(lane), &barriers)
+    }
+}
+
+/// The only writer of the source shard.
+pub struct SourceWriter {
+    core: Arc<Core>,
+    state: Arc<SourceState>,
+    generation: u64,
+    seq: u64,
+    lanes: Lanes,
+    barriers: BTreeMap<LaneId, (Offset, WatermarkState)>,
+    letters: Vec<(LaneId, DeadLetter)>,
+    letter_bytes: usize,
+    records: usize,
+    in_flight: bool,
+}
+
+/// Dead letters waiting for a commit, in bytes, at most.
+const LETTER_BYTES_MAX: usize = 8 << 20;
+
+impl SourceWriter {
+    pub(crate) fn new(core: Arc<Core>, state: Arc<SourceState>) -> Result<Self> {
+        let Start { generation, seq, positions } = core.rebuild(|rocks| state.reload(rocks))?;
+        let (barriers, letters) = Default::default();
+        let lanes = Lanes::recovered(positions);
+        Ok(Self { core, state, generation, seq, lanes, barriers, letters, letter_bytes: 0, records: 0, in_flight: false })
+    }
+
+    /// Applies a batch in memory. Takes dead letters and credit out of it. A batch that begins before and ends after what was
+    /// applied is a gap: end replayed batches at [`RestartPoint::source_shard`].
+    ///
+    /// # Errors
+    /// Whatever the error, build the writer anew.
+    pub fn apply(&mut self, batch: &mut SourceBatch) -> Result<Applied> {
+        self.core.check_writer(self.generation)?;
+        debug_assert!(batch.first <= batch.head.through, "a batch has a record");
+        debug_assert!(batch.outcomes.conserved(), "every record has one outcome");
+        debug_assert_eq!(batch.outcomes.dead_letters, batch.dead_letters.len() as u64);
+        let accepted = self.lanes.accept_whole(&batch.head, batch.first);
+        batch.credit = None;
+        match accepted {
+            Accept::Apply { .. } => {}
+            Accept::Duplicate => {
+                self.core.metrics.duplicates.increment(1);
+                return Ok(Applied::Duplicate);
+            }
+            Accept::OldEpoch => {
+                self.core.metrics.old_epochs.increment(1);
+                return Ok(Applied::OldEpoch);
+            }
+            Accept::Gap => {
+                self.core.metrics.gaps.increment(1);
+                return Ok(Applied::Gap);
+            }
+        }
+        let lane = batch.head.lane();
+        {
+            let mut live = self.state.live.write();
+            let tally = live.entry(lane).or_default();
+            tally.outcomes.add(&batch.outcomes);
+            batch.dead_letters.iter().for_each(|letter| tally.reasons[place(letter.reason)] += 1);
+        }
+        self.barriers.insert(lane, (batch.head.through, batch.watermark));
+        let letters = std::mem::take(&mut batch.dead_letters);
+        self.letter_bytes += letters.iter().map(|letter| letter.value.as_ref().map_or(0, Vec::len) + 256).sum::<usize>();
+        self.letters.extend(letters.into_iter().map(|letter| (lane, letter)));
+        let new = batch.outcomes.records as usize;
+        self.records += new;
+        Ok(Applied::Applied { new, repeated: 0 })
+    }
+
+    /// As [`ShardWriter::reset_lane`](crate::ShardWriter::reset_lane).
+    pub fn reset_lane(&mut self, lane: LaneId, epoch: u64) -> LanePosition {
+        self.lanes.reset(lane, epoch)
+    }
+    /// Where this shard stands in a partition.
+    pub fn position(&self, lane: LaneId) -> LanePosition {
+        self.lanes.position(lane)
+    }
+    /// Whether anything was applied since the last [`SourceWriter::freeze`].
+    pub fn has_uncommitted(&self) -> bool {
+        self.lanes.moved() > 0
+    }
+    /// Records applied since the last [`SourceWriter::freeze`].
+    pub fn uncommitted_events(&self) -> usize {
+        self.records
+    }
+    /// Whether a commit must not wait any longer.
+    pub fn must_commit(&self) -> bool {
+        self.records >= self.core.settings().commit_events || self.letter_bytes >= LETTER_BYTES_MAX
+    }
+    /// Whether a commit is on its way.
+    pub fn commit_in_flight(&self) -> bool {
+        self.in_flight
+    }
+    /// Whether it must take nothing more until the commit on its way is done.
+    pub fn is_full(&self) -> bool {
+        self.in_flight && self.must_commit()
+    }
+
+    /// Takes out what is to be committed; `None` if there is nothing, or a commit is on its way.
+    pub fn freeze(&mut self) -> Option<FrozenCommit> {
+        if self.in_flight || !self.has_uncommitted() {
+            return None;
+        }
+        self.seq += 1;
+        self.in_flight = true;
+        (self.records, self.letter_bytes) = (0, 0);
+        let positions = self.lanes.take_moved();
+        let live = self.state.live.read();
+        let tallies = positions.iter().filter_map(|(lane, ..)| live.get(lane).map(|tally| (*lane, *tally))).collect();
+        let barriers = std::mem::take(&mut self.barriers);
+        let content = SourceContent { tallies, barriers, letters: std::mem::take(&mut self.letters) };
+        Some(FrozenCommit { generation: self.generation, seq: self.seq, positions, content: Content::Source(content) })
+    }
+
+    /// The commit is written.
+    pub fn committed(&mut self, done: &Committed) {
+        if done.generation == self.generation {
+            self.in_flight = false;
+            self.lanes.committed(done.positions.iter().copied());
+        }
+    }
+}
+
+/// Reads the source shard. Clone it; waits for no writer.
+#[derive(Clone)]
+pub struct SourceReader {
+    core: Arc<Core>,
+    state: Arc<SourceState>,
+}
+
+impl SourceReader {
+    pub(crate) fn new(core: Arc<Core>, state: Arc<SourceState>) -> Self {
+        Self { core, state }
+    }
+
+    /// The sums of every partition, as applied (at most one commit ahead of what is committed).
+    pub fn outcomes(&self) -> Vec<PartitionOutcomes> {
+        let reasons = |tally: &Tally| Reason::ALL.into_iter().zip(tally.reasons).filter(|(_, count)| *count > 0).collect();
+        let live = self.state.live.read();
+        live.iter()
+            .map(|(lane, tally)| PartitionOutcomes {
+                source: lane.source,
+                partition: lane.partition,
+                outcomes: tally.outcomes,
+                reasons: reasons(tally),
+            })
+            .collect()
+    }
+
+    /// The committed positions.
+    pub fn positions(&self) -> Vec<(LaneId, Offset)> {
+        self.core.all_committed()
+    }
+
+    /// Committed dead letters of a partition from offset `from` on, at most `limit`, by rising offset.
+    ///
+    /// # Errors
+    /// Of the disk, or if one is corrupt.
+    pub fn dead_letters(&self, lane: LaneId, from: Offset, limit: usize) -> Result<Vec<StoredDeadLetter>> {
+        self.core.with_rocks(|rocks| {
+            let mut letters = Vec::new();
+            let prefix = &keys::dead(lane, from)[..7]; // without the offset
+            rocks.scan(prefix, &keys::dead(lane, from), |key, value| {
+                if letters.len() == limit {
+                    return Ok(false);
+                }
+                let wrong = || -> Error { rocks.corrupt("a dead letter") };
+                let offset = keys::offset_of(key).ok_or_else(wrong)?;
+                let letter = dead::decode(offset, value).ok_or_else(wrong)?;
+                letters.push(StoredDeadLetter { source: lane.source, partition: lane.partition, letter });
+                Ok(true)
+            })?;
+            Ok(letters)
+        })
+    }
+
+    /// How many dead letters are kept, and how many were let go because there were too many.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn dead_letter_counts(&self) -> Result<(u64, u64)> {
+        self.core.with_rocks(|rocks| {
+            let stored = rocks.get(&keys::meta("dead"))?;
+            let state = stored.and_then(|state| dead::DeadState::decode(&state)).unwrap_or_default();
+            Ok((state.kept, state.let_go))
+        })
+    }
+
+    /// The recorded watermark history of a partition, by offset.
+    pub fn barriers(&self, lane: LaneId) -> BTreeMap<Offset, WatermarkState> {
+        self.state.barriers.read().get(&lane).cloned().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_and_watermarks_read_back() {
+        let mut tally = Tally::default();
+        tally.outcomes = Outcomes { records: 300, applied: 298, dead_letters: 2, ..Outcomes::default() };
+        tally.reasons[place(Reason::Malformed)] = 2;
+        assert_eq!(Tally::decode(&tally.encode()), Some(tally));
+        assert_eq!(Tally::decode(&tally.encode()[..8]), None);
+        for max_event_time in [None, Some(EventTime(-7)), Some(EventTime::MAX)] {
+            let watermark = WatermarkState { max_event_time };
+            assert_eq!(decode_watermark(&encode_watermark(&watermark)), Some(watermark));
+        }
+    }
+}

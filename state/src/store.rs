@@ -1,0 +1,173 @@
+//! A state directory: opens it, checks that it is whole and what it was, and hands out writers and readers.
+
+use std::{path::Path, sync::Arc};
+
+use karst_types::{Clock, Offset, ShardCount, ShardId};
+
+use crate::{
+    commit::CommitWriter,
+    core::{Core, Place},
+    error::{Error, Result, ShardName},
+    lane::LaneId,
+    layout::Layout,
+    reader::{ShardReader, StoreReader},
+    restart::RestartPoint,
+    rocks::Shared,
+    settings::StoreSettings,
+    shard::ShardWriter,
+    source_shard::{SourceReader, SourceState, SourceWriter},
+};
+
+/// An open state directory. Cheap to clone; the directory is closed, and free for others, when the last clone and everything
+/// that was handed out is gone.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shards: Vec<Arc<Core>>,
+    source: Arc<Core>,
+    source_state: Arc<SourceState>,
+    reader: StoreReader,
+    gathered_max: usize,
+    count: ShardCount,
+    layout: Layout,
+}
+
+impl Store {
+    /// Opens `dir`, or makes it if it is empty or not there.
+    ///
+    /// # Errors
+    /// [`Error::Settings`], all problems at once. [`Error::Locked`] if another process has it. [`Error::Mismatch`] if it was
+    /// made with another shard count, hash or format, or a shard in it belongs elsewhere. [`Error::Missing`],
+    /// [`Error::WalHole`], [`Error::Corrupt`] if it is damaged: it is not opened then. Every error has a hint.
+    pub fn open(dir: impl AsRef<Path>, settings: &StoreSettings, clock: Arc<dyn Clock>) -> Result<Self> {
+        Self::open_with(dir.as_ref(), settings, clock, |_| ())
+    }
+
+    pub(crate) fn open_with(dir: &Path, settings: &StoreSettings, clock: Arc<dyn Clock>, tune: impl FnOnce(&mut Shared)) -> Result<Self> {
+        let problems = settings.problems();
+        let count = match ShardCount::new(settings.shards) {
+            Some(count) if problems.is_empty() => count,
+            _ => return Err(Error::Settings { problems }),
+        };
+        let mut layout = Layout::open(dir, count)?;
+        let shares = settings.shares(count.get());
+        let mut shared = Shared::new(&shares);
+        tune(&mut shared);
+        let shared = Arc::new(shared);
+        let open = |name: ShardName, hot_bytes: usize| {
+            let (path, identity, create) = (layout.shard_dir(name), layout.identity.clone(), layout.creating);
+            let place = Place { name, path, identity, create, hot_bytes, lock: layout.lock.clone() };
+            Core::open(place, settings, shared.clone(), clock.clone()).map(Arc::new)
+        };
+        let shards = count.shards().map(|id| open(ShardName::Shard(id), shares.hot)).collect::<Result<Vec<_>>>()?;
+        let source = open(ShardName::Source, 0)?;
+        layout.created()?;
+        let source_state = Arc::new(SourceState::new(shards.clone()));
+        source.with_rocks(|rocks| source_state.reload(rocks))?;
+        let readers = count.shards().zip(&shards).map(|(id, core)| ShardReader::new(id, core.clone())).collect();
+        let reader = StoreReader::new(readers, count);
+        tracing::info!(dir = %dir.display(), shards = count.get(), store = layout.identity.store, "state opened");
+        Ok(Self { inner: Arc::new(Inner { shards, source, source_state, reader, gathered_max: shares.gathered, count, layout }) })
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        self.inner.layout.dir()
+    }
+    /// The directory's own name, given when it was made; 32 hexadecimal digits.
+    pub fn id(&self) -> &str {
+        &self.inner.layout.identity.store
+    }
+    /// The number of shards.
+    pub fn shards(&self) -> ShardCount {
+        self.inner.count
+    }
+
+    /// The stored catalog, if one was stored. Its content is karst-features' business.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn catalog_text(&self) -> Result<Option<String>> {
+        self.inner.layout.catalog()
+    }
+    /// Replaces the stored catalog: whole, and on stable storage when this returns.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn set_catalog_text(&self, text: &str) -> Result<()> {
+        self.inner.layout.set_catalog(text)
+    }
+
+    fn core(&self, shard: ShardId) -> &Arc<Core> {
+        &self.inner.shards[usize::from(shard.0)]
+    }
+
+    /// The writer of a shard, at its last commit: what was applied and not committed is forgotten, and a writer that was
+    /// handed out before may no longer write (drop it first). Waits for a commit that is on its way; opens a stopped shard
+    /// again. To be called at the start and after every failure.
+    ///
+    /// # Errors
+    /// Of opening the shard again; try later.
+    ///
+    /// # Panics
+    /// If there is no such shard.
+    pub fn shard_writer(&self, shard: ShardId) -> Result<ShardWriter> {
+        ShardWriter::new(shard, self.core(shard).clone(), self.inner.gathered_max)
+    }
+    /// Writes the commits of a shard, whichever of its writers froze them.
+    ///
+    /// # Panics
+    /// If there is no such shard.
+    pub fn commit_writer(&self, shard: ShardId) -> CommitWriter {
+        CommitWriter::new(self.core(shard).clone(), None)
+    }
+    /// The writer of the source shard; as [`Store::shard_writer`].
+    ///
+    /// # Errors
+    /// As [`Store::shard_writer`].
+    pub fn source_writer(&self) -> Result<SourceWriter> {
+        SourceWriter::new(self.inner.source.clone(), self.inner.source_state.clone())
+    }
+    /// Writes the commits of the source shard.
+    pub fn source_commit_writer(&self) -> CommitWriter {
+        CommitWriter::new(self.inner.source.clone(), Some(self.inner.source_state.clone()))
+    }
+
+    /// Reads rows of every shard.
+    pub fn reader(&self) -> StoreReader {
+        self.inner.reader.clone()
+    }
+    /// Reads the source shard.
+    pub fn source_reader(&self) -> SourceReader {
+        SourceReader::new(self.inner.source.clone(), self.inner.source_state.clone())
+    }
+
+    /// Where a partition starts to read, and the watermark there. Only committed positions count. Ask anew for every epoch.
+    pub fn restart_point(&self, lane: LaneId) -> RestartPoint {
+        self.inner.source_state.restart_point(&self.inner.source, lane)
+    }
+
+    /// The offset up to which every shard has committed a partition: what may be told to the broker (I9). `None`: nothing.
+    pub fn committed(&self, lane: LaneId) -> Option<Offset> {
+        self.inner.shards.iter().map(|shard| shard.committed(lane)).fold(self.inner.source.committed(lane), Ord::min)
+    }
+
+    /// The shards that are stopped, and why.
+    pub fn stopped(&self) -> Vec<(ShardName, String)> {
+        let all = self.inner.shards.iter().chain([&self.inner.source]);
+        all.filter_map(|core| core.poison.cause().map(|cause| (core.name, cause))).collect()
+    }
+
+    /// The next write of a shard fails as if the disk were full.
+    #[cfg(test)]
+    pub(crate) fn fail_next_write(&self, shard: ShardId) {
+        self.core(shard).fail_next_write.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+    #[cfg(test)]
+    pub(crate) fn shrink_hot(&self, shard: ShardId, bytes: usize) {
+        self.core(shard).hot.set_budget(bytes);
+    }
+}

@@ -1,0 +1,174 @@
+//! What is left after the process is gone, and that replay makes it whole.
+
+use karst_types::{EntityKey, ShardId};
+
+use super::*;
+use crate::{Error, LanePosition};
+
+const LOG: Log = Log { keys: 40 };
+
+#[test]
+fn after_any_end_each_shard_is_the_fold_of_the_log_up_to_its_position() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..6u64 {
+        let mut driver = Driver::new(open(dir.path(), 3).unwrap(), LOG);
+        driver.check_committed();
+        for step in 0..8u64 {
+            let random = mix(round * 100 + step);
+            driver.send(1 + (random % 23) as i64);
+            // Some shards commit, others don't: each ends where it likes.
+            (0..3).filter(|shard| random >> (8 + shard) & 1 == 1).for_each(|shard| driver.commit_shard(shard).unwrap());
+            if random >> 16 & 1 == 1 {
+                driver.commit_source();
+            }
+        }
+        driver.check_committed();
+    } // dropped without a goodbye, as by kill -9
+    let mut driver = Driver::new(open(dir.path(), 3).unwrap(), LOG);
+    while driver.next < 2000 {
+        driver.send(37);
+    }
+    driver.commit_all();
+    driver.check_committed();
+    let through = driver.next - 1;
+    check_source(&driver.store, LOG, through);
+    let letters = driver.store.source_reader().dead_letters(LANE, Offset(0), usize::MAX).unwrap();
+    let expected: Vec<_> = (0..=through).filter(|offset| matches!(LOG.outcome(*offset), Outcome::Dead(_))).map(|o| letter(o, Reason::Malformed)).collect();
+    assert_eq!(letters.into_iter().map(|stored| stored.letter).collect::<Vec<_>>(), expected);
+    assert_eq!(driver.store.committed(LANE), Some(Offset(through)));
+    drop(driver);
+    check_source(&open(dir.path(), 3).unwrap(), LOG, through);
+}
+
+#[test]
+fn what_is_applied_is_visible_at_once_and_gone_with_a_writer_that_did_not_commit_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut driver = Driver::new(open(dir.path(), 1).unwrap(), LOG);
+    driver.send(50);
+    driver.commit_all();
+    driver.send(50);
+    let reader = driver.store.reader();
+    let (before, after) = (LOG.fold(49, 0, 1), LOG.fold(99, 0, 1));
+    let entity = |key: &String| EntityKey { class: CLASS, bytes: key.clone().into_bytes() };
+    for (key, row) in &after {
+        assert_eq!(content(&reader.get(&entity(key)).unwrap().unwrap()), *row);
+        assert_eq!(reader.get_committed(&entity(key)).unwrap().as_ref().map(content), before.get(key).cloned());
+    }
+    driver.shards = vec![driver.store.shard_writer(ShardId(0)).unwrap()]; // as after a panic
+    for key in after.keys() {
+        assert_eq!(reader.get(&entity(key)).unwrap().as_ref().map(content), before.get(key).cloned());
+    }
+    // Its lanes start from what is committed, and the next message is a gap.
+    assert_eq!(driver.shards[0].position(LANE), LanePosition { applied: Some(Offset(49)), committed: Some(Offset(49)) });
+    let (mut batches, _) = driver.batch(10);
+    assert_eq!(driver.shards[0].apply(&mut batches[0]).unwrap(), Applied::Gap);
+    assert!(!batches[0].updates.is_empty(), "a message that is not applied stays whole");
+    driver.rewind();
+    assert_eq!(driver.next, 50);
+    driver.send(50);
+    driver.commit_all();
+    driver.check_committed();
+}
+
+#[test]
+fn a_replayed_batch_that_straddles_is_applied_in_part() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut driver = Driver::new(open(dir.path(), 2).unwrap(), LOG);
+    driver.send(10);
+    driver.commit_all();
+    driver.send(10);
+    driver.commit_shard(0).unwrap(); // shard 0 has 19, shard 1 and the source shard have 9
+    driver.rewind();
+    let store = driver.store.clone();
+    assert_eq!(store.restart_point(LANE).after, Some(Offset(9)));
+    // The source shard, still alive, has 19 in memory; so this batch ends there, the next one does not reach back.
+    driver.send(15);
+    assert_eq!(driver.next, 20);
+    driver.send(15);
+    driver.commit_all();
+    driver.check_committed();
+    check_source(&store, LOG, 34);
+    let seen: Vec<_> = (1..=3).filter_map(|seq| store.reader().shards()[1].changelog().read(seq).unwrap()).collect();
+    let mut offsets: Vec<_> = seen.iter().flat_map(|changes| &changes.batches).flat_map(|batch| batch.updates.iter().map(|u| u.version.offset.0)).collect();
+    let sorted = offsets.is_sorted();
+    offsets.dedup();
+    assert!(sorted && offsets.iter().all(|offset| *offset <= 34), "history has each update once: {offsets:?}");
+}
+
+#[test]
+fn a_commit_on_its_way_holds_what_was_applied_when_it_was_frozen() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut driver = Driver::new(open(dir.path(), 1).unwrap(), LOG);
+    driver.send(30);
+    let frozen = driver.shards[0].freeze().unwrap();
+    driver.send(30);
+    assert!(driver.shards[0].freeze().is_none(), "one at a time");
+    let done = driver.commits(0).write(frozen).unwrap();
+    assert_eq!(driver.store.reader().shards()[0].positions(), [(LANE, Offset(29))]);
+    driver.check_committed();
+    driver.shards[0].committed(&done);
+    assert_eq!(driver.shards[0].position(LANE), LanePosition { applied: Some(Offset(59)), committed: Some(Offset(29)) });
+    driver.commit_all();
+    driver.check_committed();
+}
+
+#[test]
+fn a_writer_that_was_replaced_may_neither_apply_nor_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut driver = Driver::new(open(dir.path(), 1).unwrap(), LOG);
+    driver.send(10);
+    let frozen = driver.shards[0].freeze().unwrap();
+    let newer = driver.store.shard_writer(ShardId(0)).unwrap();
+    assert!(matches!(driver.commits(0).write(frozen), Err(Error::Fenced { .. })));
+    let (mut batches, _) = driver.batch(10);
+    assert!(matches!(driver.shards[0].apply(&mut batches[0]), Err(Error::Fenced { .. })));
+    assert_eq!(newer.position(LANE), LanePosition::default());
+    driver.check_committed();
+}
+
+#[test]
+fn quiet_shards_move_on_with_the_frontiers() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut driver = Driver::new(open(dir.path(), 3).unwrap(), Log { keys: 1 });
+    driver.send(100);
+    driver.commit_all();
+    for shard in driver.store.reader().shards() {
+        assert_eq!(shard.positions(), [(LANE, Offset(99))]);
+    }
+    assert_eq!(driver.store.restart_point(LANE).after, Some(Offset(99)));
+}
+
+#[test]
+fn barriers_do_not_pile_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut driver = Driver::new(open(dir.path(), 1).unwrap(), LOG);
+    for _ in 0..1500 {
+        driver.send(1);
+        driver.commit_all();
+    }
+    let barriers = driver.store.source_reader().barriers(LANE).len();
+    assert!((2..600).contains(&barriers), "{barriers} barriers after 1500 commits");
+    drop(driver);
+    let store = open(dir.path(), 1).unwrap();
+    assert_eq!(store.source_reader().barriers(LANE).len(), barriers);
+    assert_eq!(store.restart_point(LANE).after, Some(Offset(1499)));
+}
+
+#[test]
+fn the_oldest_dead_letters_go_first_and_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = StoreSettings { dead_letters: 20, ..settings(1) };
+    let store = Store::open(dir.path(), &settings, Arc::new(StoppedClock)).unwrap();
+    let mut driver = Driver::new(store, LOG);
+    for _ in 0..20 {
+        driver.send(50);
+        driver.commit_all();
+    }
+    let all: Vec<_> = (0..1000).filter(|offset| matches!(LOG.outcome(*offset), Outcome::Dead(_))).collect();
+    let reader = driver.store.source_reader();
+    let kept: Vec<_> = reader.dead_letters(LANE, Offset(0), usize::MAX).unwrap().into_iter().map(|stored| stored.letter.offset.0).collect();
+    let (count, let_go) = reader.dead_letter_counts().unwrap();
+    assert_eq!((count as usize, count + let_go), (kept.len(), all.len() as u64));
+    assert!((15..=25).contains(&kept.len()) && all.ends_with(&kept), "{kept:?}");
+    assert_eq!(reader.dead_letters(LANE, Offset(kept[3]), 2).unwrap().len(), 2);
+}
