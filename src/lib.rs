@@ -1,1 +1,43 @@
-//! Karst: a streaming feature engine.
+//! The front door of Karst: everything that a program, the server and the command need, and nothing that they could not use.
+//!
+#![doc = include_str!("../README.md")]
+
+pub use karst_connectors as connectors;
+pub use karst_features as features;
+pub use karst_runtime as runtime;
+pub use karst_state as state;
+pub use karst_types as types;
+pub use serde;
+
+pub use karst_actors::{
+    AnswerValue, Engine, EngineBuilder, EngineHandle, EngineSettings, Error, ErrorCode, Health, IntoValue, PartitionStatus, Problem,
+    QueryAnswer, QueryError, QueryRequest, Result, ShardStatus, SourceStatus, StageView, Status, Topology, describe_metrics, diagram,
+};
+
+pub use karst_connectors::{FileSource, KafkaProducer, KafkaSource, MemorySource, Source, SourceSettings, StartAt};
+
+pub use karst_features::{Feature, FeatureClass, Registry, StreamResolver};
+
+pub use karst_state::{Durability, StoreSettings};
+
+pub use karst_types::{
+    BrokerTime, ByteSize, Clock, EventTime, Invalid, Message, Offset, Outcomes, PartitionId, Position, ProcessingTime, Reason, Str,
+    TimeSpan, Value, ValueType,
+};
+
+/// What a program that declares features begins with: `use karst::prelude::*;`
+pub mod prelude {
+    pub use karst_features::updates;
+    pub use karst_macros::{Message, Updates, features, stream};
+    pub use karst_types::{EventTime, Invalid, Message, Str, TimeSpan, Value};
+
+    pub use crate::{Engine, EngineSettings, FileSource, KafkaSource, MemorySource, QueryRequest};
+}
+
+/// Runs a future to its end on the calling thread, with the timers that an engine needs.
+///
+/// # Errors
+/// What the future says, or if the machine gives no runtime.
+pub fn run<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}

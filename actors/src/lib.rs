@@ -1,1 +1,47 @@
-//! The path itself: topology, stages, engine, online queries.
+//! The path itself: topology, stages, engine, online queries. Modules stand in the order of the path.
+//!
+//! The one crate that sees all four siblings (`features`, `runtime`, `state`, `connectors`): it turns them into a running
+//! dataflow and holds no logic that could live in one of them. It must not know: HTTP, the command line.
+//!
+//! The two types to start from are [`Engine`] and `topology::Wiring`, whose `partition` is the wiring in path order.
+
+mod protocol;
+
+mod source_supervisor;
+
+mod source_partition;
+
+mod parse_stage;
+
+mod stream_resolver;
+
+mod shard_router;
+
+mod store_shard;
+
+mod committer;
+
+pub mod online_query;
+pub use online_query::{AnswerValue, ErrorCode, IntoValue, QueryAnswer, QueryError, QueryRequest};
+
+mod partition;
+
+mod dead_letter;
+
+pub mod topology;
+pub use topology::diagram;
+
+pub mod status;
+pub use status::{Health, PartitionStatus, Problem, ShardStatus, SourceStatus, StageView, Status, Topology};
+
+pub mod settings;
+pub use settings::EngineSettings;
+
+pub mod engine;
+pub use engine::{Engine, EngineBuilder, EngineHandle};
+
+pub mod metrics;
+pub use metrics::describe_metrics;
+
+pub mod error;
+pub use error::{Error, Result};

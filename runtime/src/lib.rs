@@ -3,7 +3,7 @@
 //!
 //! Must not know: sources, features, stores. Nobody outside this crate sees an actix type.
 //!
-//! Reading order: [`stage`] (what a stage is), [`mailbox`] (how batches reach it), `supervisor` (what happens when it fails),
+//! Reading order: [`stage`] (what a stage is), [`mod@mailbox`] (how batches reach it), `supervisor` (what happens when it fails),
 //! [`restart`], [`health`], [`host`], [`shutdown`]. The two types to start from are [`Stage`] and [`Mailbox`].
 //! What is promised, and what is not, in sentences that the tests prove one by one: `docs/runtime-semantics.md`.
 //!

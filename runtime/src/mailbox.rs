@@ -116,6 +116,19 @@ impl<M, C> Mailbox<M, C> {
         permit.send(Envelope { message, sent: self.lane.now() });
     }
 
+    /// Waits until there is room for a message, and takes nothing. With one sender, the next [`Mailbox::try_send`] finds that
+    /// room: a way to send that can be cancelled at its await without losing the message.
+    ///
+    /// # Errors
+    /// [`Closed`] when the stage has stopped for good, or is draining.
+    pub async fn room(&self) -> Result<(), Closed> {
+        if self.data.capacity() > 0 && !self.data.is_closed() {
+            return Ok(());
+        }
+        let _blocked = current::blocked_on(&self.lane.name);
+        self.data.reserve().await.map(drop).map_err(|_| Closed)
+    }
+
     /// Puts a message into the control lane, waiting for room. Cancel safe.
     ///
     /// Do not await this inside a stage that the receiver may be waiting for: two stages that wait for each other's room wait
@@ -232,6 +245,10 @@ impl<M, C> Inbox<M, C> {
     }
     pub(crate) fn try_control(&mut self) -> Option<C> {
         self.control.try_recv().ok()
+    }
+    /// After [`Inbox::close_control`]: what is left, then `None`. Waits only for senders that are just putting one in.
+    pub(crate) async fn last_control(&mut self) -> Option<C> {
+        self.control.recv().await
     }
     /// The next message of either lane, control first; `None` for a lane whose senders are all gone. Cancel safe.
     pub(crate) async fn next(&mut self, want_data: bool, open: Open) -> Arrival<M, C> {

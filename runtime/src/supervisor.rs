@@ -79,12 +79,12 @@ impl<S: Stage, F: FnMut() -> Result<S, StageError>> Supervised<S, F> {
         // Set while a dependency is awaited: the message under work, and all data behind it, rests until then.
         let mut hold = Timer::default();
         let mut retries = 0;
-        let mut in_a_row = 0;
+        let mut turns = 0;
         loop {
             self.obey()?;
-            in_a_row += 1;
-            if in_a_row > self.spec.yield_after {
-                in_a_row = 0;
+            turns += 1;
+            if turns > self.spec.yield_after {
+                turns = 0;
                 tokio::task::yield_now().await;
             }
             if let Some(control) = self.shell.inbox.try_control() {
@@ -113,7 +113,6 @@ impl<S: Stage, F: FnMut() -> Result<S, StageError>> Supervised<S, F> {
                     continue;
                 }
             }
-            in_a_row = 0;
             match self.shell.wait(tick.timer(), &mut hold, || stage.pull()).await {
                 Woke::Look => {}
                 Woke::Ended(ending) => return Err(End::Over(ending)),
@@ -121,7 +120,6 @@ impl<S: Stage, F: FnMut() -> Result<S, StageError>> Supervised<S, F> {
                 Woke::Data(taken) => self.take(taken),
                 Woke::Pulled(done) => {
                     self.shell.vitals.beat();
-                    in_a_row += 1;
                     self.settle_or_hold(done, &mut hold, &mut retries)?;
                 }
             }
@@ -233,7 +231,7 @@ impl<S: Stage, F: FnMut() -> Result<S, StageError>> Supervised<S, F> {
     /// The data lane is drained: what is left in the control lane, then the farewell.
     async fn finish(&mut self, stage: &mut S) -> Result<Ending, End> {
         self.shell.inbox.close_control();
-        while let Some(control) = self.shell.inbox.try_control() {
+        while let Some(control) = self.shell.inbox.last_control().await {
             match self.shell.call(|| stage.control(control)).await {
                 Done::Refused(error) => {
                     tracing::warn!(stage = %self.spec.id, cause = error.chain(), "control failed at the end")

@@ -74,6 +74,29 @@ fn an_aborted_batch_is_retried_and_the_record_that_hangs_again_is_put_aside() {
 }
 
 #[test]
+fn a_stage_that_waits_for_its_dependency_says_so_and_is_not_stuck() {
+    virtual_time(async {
+        let board = HealthBoard::new();
+        let slow = karst_runtime::Backoff { initial: secs(600), max: secs(600), jitter: 0.0 };
+        let lab =
+            Lab::new(|spec| spec.board(&board).restart(karst_runtime::RestartPolicy { backoff: slow, ..common::patient() }));
+        lab.send(&["1u", "2"]).await;
+        for _ in 0..100 {
+            tokio::time::sleep(secs(1)).await;
+            lab.clock.advance(secs(1));
+            assert_eq!(board.check(lab.clock.elapsed()), []);
+        }
+        assert_eq!(state(&board, &lab.clock), StageState::Waiting { cause: "no registry for 1".into() });
+        assert_eq!(lab.mailbox.depth(), 1, "what is behind the message rests in the lane");
+        lab.handle.revive(); // "try now": twice, since it fails twice
+        tokio::time::sleep(secs(1)).await;
+        lab.handle.revive();
+        tokio::time::sleep(secs(1)).await;
+        assert_eq!((lab.world.out(), state(&board, &lab.clock)), (vec![1, 2], StageState::Running));
+    });
+}
+
+#[test]
 fn a_hanging_handler_can_be_aborted_by_hand() {
     virtual_time(async {
         let (_, lab) = watched();
@@ -210,6 +233,8 @@ fn a_handler_that_blocks_its_thread_is_found_as_well() {
     neighbour.clock.advance(secs(30));
     let stuck: Vec<String> = board.check(clock.elapsed()).into_iter().map(|stage| stage.id).collect();
     assert!(stuck.contains(&"block".to_owned()), "{stuck:?}");
+    let waiting = common::paused().unwrap(); // the answer is waited for in virtual time
+    assert_eq!(waiting.block_on(handle.stop(secs(5))), ExitStatus::Unresponsive);
     barrier.wait();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     assert_eq!(runtime.block_on(handle.stop(LONG)), ExitStatus::Drained);

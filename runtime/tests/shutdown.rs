@@ -110,6 +110,23 @@ fn stages_are_drained_in_the_order_given_within_one_deadline() {
     });
 }
 
+#[test]
+fn control_messages_that_were_accepted_before_the_end_are_handled_and_later_ones_are_refused() {
+    for _ in 0..20 {
+        let host = Host::new("racing").unwrap();
+        let lab = Lab::on(&host, "probe", |spec| spec);
+        let mailbox = lab.mailbox.clone();
+        let sender =
+            std::thread::spawn(move || (0..).take_while(|n: &u32| mailbox.blocking_control(n.to_string()).is_ok()).count());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        while lab.world.all("control").len() < 50 {
+            std::thread::yield_now();
+        }
+        assert_eq!(runtime.block_on(lab.handle.stop(LONG)), ExitStatus::Drained);
+        assert_eq!(sender.join().unwrap(), lab.world.all("control").len());
+    }
+}
+
 /// Threads send as fast as they can while the stage is stopped under them: what was accepted is handled, the rest is refused.
 #[test]
 fn a_message_that_was_accepted_is_handled_also_when_the_stop_races_it() {

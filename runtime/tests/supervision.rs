@@ -141,6 +141,9 @@ fn past_the_restart_intensity_the_failure_escalates_and_the_parked_mailbox_is_ke
         lab.handle.revive();
         lab.until(|lab| lab.world.out() == [1, 2, 3]).await;
         assert_eq!(lab.handle.health(Duration::ZERO).state, StageState::Running);
+
+        lab.send(&["4?"]).await; // the failures before the revival do not count any more
+        lab.until(|lab| lab.world.out() == [1, 2, 3, 4]).await;
     });
 }
 

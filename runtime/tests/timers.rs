@@ -69,8 +69,9 @@ fn source(every: Option<Duration>) -> (Mailbox<Batch, &'static str>, StageHandle
     let start = Instant::now();
     let seen = Arc::clone(&log);
     let spec = StageSpec::new("source", "source", Arc::new(VirtualClock::default())).restart(common::patient());
-    let (mailbox, handle) =
-        spawn(&Host::current().unwrap(), spec, move || Ok(Source { log: Arc::clone(&seen), start, pulled: 0, every }));
+    let (mailbox, handle) = spawn(&Host::current().expect("inside virtual_time"), spec, move || {
+        Ok(Source { log: Arc::clone(&seen), start, pulled: 0, every })
+    });
     (mailbox, handle, log)
 }
 
@@ -138,4 +139,77 @@ fn a_flood_at_one_stage_does_not_keep_its_neighbour_or_its_timers_waiting() {
         assert_eq!(flooded.handle.stop(LONG).await, ExitStatus::Drained);
         assert_eq!(flooded.world.out().len(), 10_000);
     });
+}
+
+/// Fails in every hook that is not `handle`, once each.
+struct Clumsy {
+    failures: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl Clumsy {
+    fn stumble(&self, hook: &'static str) {
+        let mut failures = self.failures.lock();
+        if !failures.contains(&hook) {
+            failures.push(hook);
+            drop(failures);
+            panic!("{hook}");
+        }
+    }
+}
+
+impl Stage for Clumsy {
+    type Message = Batch;
+    type Control = ();
+    async fn started(&mut self) -> Result<(), StageError> {
+        self.stumble("started");
+        Ok(())
+    }
+    async fn handle(&mut self, _: &mut Batch) -> Result<(), StageError> {
+        Ok(())
+    }
+    async fn control(&mut self, (): ()) -> Result<(), StageError> {
+        Ok(())
+    }
+    async fn poison(&mut self, _: &mut Batch, _: &str) -> Result<(), StageError> {
+        Ok(())
+    }
+    async fn pull(&mut self) -> Result<(), StageError> {
+        self.stumble("pull");
+        Ok(()) // at once, always: the rudest source there can be
+    }
+    async fn tick(&mut self) -> Result<(), StageError> {
+        self.stumble("tick");
+        Ok(())
+    }
+    fn tick_interval(&self) -> Option<Duration> {
+        self.stumble("tick_interval");
+        Some(Duration::from_millis(1))
+    }
+    async fn stopped(&mut self) -> Result<(), StageError> {
+        self.stumble("stopped");
+        Ok(())
+    }
+}
+
+#[test]
+fn a_panic_in_any_other_hook_is_caught_too_and_a_pull_that_never_waits_starves_nobody() {
+    // Real time, because virtual time moves only when nobody is busy, and this source always is.
+    let host = Host::new("clumsy").expect("a thread");
+    let failures = Arc::<Mutex<Vec<&'static str>>>::default();
+    let spec = StageSpec::new("clumsy", "clumsy", Arc::new(VirtualClock::default())).restart(common::patient());
+    let seen = Arc::clone(&failures);
+    let (_mailbox, handle) = spawn(&host, spec, move || Ok(Clumsy { failures: Arc::clone(&seen) }));
+    let neighbour = common::Lab::on(&host, "neighbour", |spec| spec);
+    neighbour.mailbox.try_send(batch("1")).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    assert_eq!(runtime.block_on(neighbour.handle.stop(LONG)), ExitStatus::Drained);
+    assert_eq!(neighbour.world.out(), [1]);
+    while failures.lock().len() < 4 {
+        std::thread::yield_now();
+    }
+    let status = runtime.block_on(handle.stop(LONG));
+    assert_eq!(status, ExitStatus::Failed { cause: "stopped".into(), left: karst_runtime::Left::default() });
+    let mut failures = failures.lock().clone();
+    failures.sort_unstable();
+    assert_eq!(failures, ["pull", "started", "stopped", "tick", "tick_interval"]);
 }

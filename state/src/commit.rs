@@ -80,7 +80,9 @@ impl CommitWriter {
         let version = match (content, &self.source) {
             (Content::Rows { copied, history }, _) => {
                 // Encoded inside, since only there the version is known.
-                let size = copied.bytes.len() + 8 * copied.rows.len() + history.iter().map(|part| part.updates.bytes() / 2).sum::<usize>();
+                let size = copied.bytes.len()
+                    + 8 * copied.rows.len()
+                    + history.iter().map(|part| part.updates.bytes() / 2).sum::<usize>();
                 self.core.commit(generation, seq, &positions, size, |batch, state, rocks| {
                     if !history.is_empty() {
                         history_bytes = put_history(batch, state, &history);

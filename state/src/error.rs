@@ -172,11 +172,15 @@ impl Error {
                 "the directory was made by another version of karst: run that version, or start with an empty directory"
             }
             Self::Mismatch { .. } => "a shard was copied or moved: put back the folder that belongs there",
-            Self::Missing { .. } => "restore the folder from a backup, or start with an empty directory to replay from the source",
+            Self::Missing { .. } => {
+                "restore the folder from a backup, or start with an empty directory to replay from the source"
+            }
             Self::WalHole { .. } | Self::Corrupt { .. } => {
                 "do not go on with this directory: restore it from a backup, or start with an empty one to replay from the source"
             }
-            Self::Storage { .. } | Self::Poisoned { .. } | Self::Io { .. } => "look at free space, permissions and the health of the disk",
+            Self::Storage { .. } | Self::Poisoned { .. } | Self::Io { .. } => {
+                "look at free space, permissions and the health of the disk"
+            }
             Self::Fenced { .. } => return None,
         })
     }

@@ -60,7 +60,7 @@ struct Entry {
     key: Key,
     row: Vec<u8>, // empty: the place is free
     class: ClassId,
-    state: AtomicU8,      // DIRTY, IN_FLIGHT; only the writer touches it
+    state: AtomicU8,     // DIRTY, IN_FLIGHT; only the writer touches it
     touched: AtomicBool, // since the hand of the clock passed
 }
 
@@ -175,7 +175,13 @@ pub(crate) struct HotSet {
 impl HotSet {
     pub(crate) fn new(budget: usize) -> Self {
         let parts = (0..PARTS).map(|_| RwLock::default()).collect();
-        Self { parts, bytes: AtomicUsize::new(0), entries: AtomicUsize::new(0), hand: AtomicUsize::new(0), budget: AtomicUsize::new(budget) }
+        Self {
+            parts,
+            bytes: AtomicUsize::new(0),
+            entries: AtomicUsize::new(0),
+            hand: AtomicUsize::new(0),
+            budget: AtomicUsize::new(budget),
+        }
     }
 
     /// Reads a row under the lock.
@@ -372,7 +378,7 @@ mod tests {
 
     fn value(hot: &HotSet, key: &str) -> Option<i64> {
         let hash = karst_types::entity::key_hash(key.as_bytes());
-        hot.read(ClassId(0), key.as_bytes(), hash, |row| row::Row::trusted(row)).map(|row| {
+        hot.read(ClassId(0), key.as_bytes(), hash, row::Row::trusted).map(|row| {
             let cell = row.get(FeatureSlot(0)).unwrap();
             cell.version.offset.0
         })

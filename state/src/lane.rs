@@ -95,7 +95,8 @@ impl Lanes {
     /// The lanes as a shard knows them after it was opened: positions, but no expectation. So the next message of each lane
     /// is a gap unless it is the first of its epoch: a shard that restarts makes its partitions rewind.
     pub fn recovered(committed: impl IntoIterator<Item = (LaneId, Offset)>) -> Self {
-        let lane = |offset| Lane { position: LanePosition { applied: Some(offset), committed: Some(offset) }, ..Lane::default() };
+        let lane =
+            |offset| Lane { position: LanePosition { applied: Some(offset), committed: Some(offset) }, ..Lane::default() };
         Self { lanes: committed.into_iter().map(|(id, offset)| (id, lane(offset))).collect(), moved: 0 }
     }
 

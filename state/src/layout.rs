@@ -145,11 +145,17 @@ fn read_identity(path: &Path) -> Result<Identity> {
         line.map(|(_, value)| value.trim().to_owned()).ok_or_else(|| unreadable(path, &format!("a line `{name} = …`")))
     };
     let number = |name: &str| field(name)?.parse::<u32>().map_err(|_| unreadable(path, &format!("a whole number as `{name}`")));
-    let short = |name: &str| u16::try_from(number(name)?).map_err(|_| unreadable(path, &format!("a number below 65536 as `{name}`")));
+    let short =
+        |name: &str| u16::try_from(number(name)?).map_err(|_| unreadable(path, &format!("a number below 65536 as `{name}`")));
     // The format first: of a newer one nothing else may be assumed.
     let format = number("format")?;
     if format != FORMAT {
-        return Err(Error::Mismatch { what: "format", path: path.to_owned(), expected: FORMAT.to_string(), got: format.to_string() });
+        return Err(Error::Mismatch {
+            what: "format",
+            path: path.to_owned(),
+            expected: FORMAT.to_string(),
+            got: format.to_string(),
+        });
     }
     Ok(Identity { format, store: field("store")?, shards: short("shards")?, hash: short("hash")? })
 }

@@ -46,7 +46,7 @@ pub mod reader;
 pub use reader::{ShardReader, StoreReader};
 
 pub mod changelog;
-pub use changelog::{Changelog, ChangeBatch, ChangeVersion, Changes};
+pub use changelog::{ChangeBatch, ChangeVersion, Changelog, Changes};
 
 mod bytes;
 mod core;

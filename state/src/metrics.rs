@@ -25,7 +25,8 @@ pub(crate) struct ShardMetrics {
 impl ShardMetrics {
     pub(crate) fn new(shard: ShardName) -> Self {
         let shard = shard.label();
-        let refused = |why: &'static str| counter!("karst_state_lane_messages_not_applied_total", "shard" => shard.clone(), "why" => why);
+        let refused =
+            |why: &'static str| counter!("karst_state_lane_messages_not_applied_total", "shard" => shard.clone(), "why" => why);
         Self {
             commit_seconds: histogram!("karst_state_commit_seconds", "shard" => shard.clone()),
             commit_rows: histogram!("karst_state_commit_rows", "shard" => shard.clone()),

@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompressionType, DBPinnableSlice, DBRecoveryMode, DataBlockIndexType, Direction,
-    ErrorKind, IteratorMode, LogLevel, Options, ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompressionType, DBPinnableSlice, DBRecoveryMode, DataBlockIndexType,
+    Direction, ErrorKind, IteratorMode, LogLevel, Options, ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
 };
 
 use crate::{
@@ -161,7 +161,9 @@ impl Rocks {
 fn translate(shard: ShardName, path: &Path, action: &'static str, source: rocksdb::Error) -> Error {
     let (path, cause) = (path.to_owned(), Box::new(source.clone()));
     match source.kind() {
-        ErrorKind::Corruption => Error::Corrupt { shard, path, what: format!("the database (found on {action})"), source: Some(cause) },
+        ErrorKind::Corruption => {
+            Error::Corrupt { shard, path, what: format!("the database (found on {action})"), source: Some(cause) }
+        }
         _ => Error::Storage { action, shard, path, source: cause },
     }
 }

@@ -44,15 +44,12 @@ impl Row {
 
     /// The value of a feature; `None` if it was never written.
     pub fn get(&self, slot: FeatureSlot) -> Option<Cell> {
-        self.cells().find(|(found, _)| *found == slot).map(|(_, cell)| cell)
+        entries(&self.0).find(|entry| entry.slot == slot).map(|entry| entry.decode())
     }
 
     /// All features that were ever written, by rising slot.
     pub fn cells(&self) -> impl Iterator<Item = (FeatureSlot, Cell)> + '_ {
-        entries(&self.0).map(|entry| {
-            let value = Value::decode(entry.cell).map(|(value, _)| value).unwrap_or_default();
-            (entry.slot, Cell { value, version: entry.version, stored_at: entry.stored_at })
-        })
+        entries(&self.0).map(|entry| (entry.slot, entry.decode()))
     }
 }
 
@@ -68,6 +65,14 @@ struct Entry<'a> {
     version: Version,
     stored_at: ProcessingTime,
     cell: &'a [u8],
+}
+
+impl Entry<'_> {
+    fn decode(&self) -> Cell {
+        // A text that is no UTF-8 cannot have been written by a feature of that type; null is what is left to say.
+        let value = Value::decode(self.cell).map(|(value, _)| value).unwrap_or_default();
+        Cell { value, version: self.version, stored_at: self.stored_at }
+    }
 }
 
 fn stamp_at(row: &[u8], index: usize) -> Option<(Version, ProcessingTime)> {
@@ -266,7 +271,11 @@ mod tests {
 
     #[test]
     fn a_later_update_of_the_same_features_replaces_all_and_an_earlier_one_nothing() {
-        let written = updates(&[(10, 1, vec![(0, Some(1)), (4, None)]), (20, 2, vec![(0, None), (4, Some(3))]), (15, 3, vec![(0, Some(9)), (4, Some(9))])]);
+        let written = updates(&[
+            (10, 1, vec![(0, Some(1)), (4, None)]),
+            (20, 2, vec![(0, None), (4, Some(3))]),
+            (15, 3, vec![(0, Some(9)), (4, Some(9))]),
+        ]);
         let row = content(&fold(written.iter()));
         assert_eq!(row[&0], (Value::Null, 20, 2), "null is a value");
         assert_eq!(row[&4], (Value::Int(3), 20, 2));
@@ -274,7 +283,11 @@ mod tests {
 
     #[test]
     fn features_are_replaced_one_by_one() {
-        let written = updates(&[(20, 1, vec![(1, Some(1)), (2, Some(1))]), (10, 2, vec![(0, Some(2)), (1, Some(2))]), (30, 3, vec![(2, Some(3))])]);
+        let written = updates(&[
+            (20, 1, vec![(1, Some(1)), (2, Some(1))]),
+            (10, 2, vec![(0, Some(2)), (1, Some(2))]),
+            (30, 3, vec![(2, Some(3))]),
+        ]);
         let row = content(&fold(written.iter()));
         assert_eq!((row[&0].1, row[&1].1, row[&2].1), (10, 20, 30));
     }

@@ -68,7 +68,10 @@ impl StoreSettings {
         };
         must(self.memory >= ByteSize::mib(32), format!("memory: expected at least 32MiB, got {}", self.memory));
         must(ShardCount::new(self.shards).is_some(), format!("shards: expected 1 to 1024, got {}", self.shards));
-        must(self.commit_interval > TimeSpan::ZERO, format!("commit_interval: expected a time above 0, got {}", self.commit_interval));
+        must(
+            self.commit_interval > TimeSpan::ZERO,
+            format!("commit_interval: expected a time above 0, got {}", self.commit_interval),
+        );
         must(self.commit_events > 0, "commit_events: expected at least 1, got 0".to_owned());
         must(self.dead_letters > 0, "dead_letters: expected at least 1, got 0".to_owned());
         problems

@@ -136,7 +136,11 @@ impl ShardWriter {
         let from = first_after(&batch.updates, after);
         self.apply_updates(&batch.updates, from, batch.stored_at)?;
         let (source, partition) = (batch.updates.source(), batch.updates.partition());
-        let part = Part { stored_at: batch.stored_at, updates: std::mem::replace(&mut batch.updates, Updates::new(source, partition)), from };
+        let part = Part {
+            stored_at: batch.stored_at,
+            updates: std::mem::replace(&mut batch.updates, Updates::new(source, partition)),
+            from,
+        };
         let applied = Applied::Applied { new: part.len(), repeated: from };
         self.gathered.events += part.len();
         self.gathered.bytes += part.updates.bytes() + 48 * part.updates.len();

@@ -97,8 +97,8 @@ impl Tally {
             *sum = bytes::varint(rest)?;
         }
         let [records, applied, skipped, late, tombstones, dead_letters] = sums;
-        let mut tally = Self::default();
-        tally.outcomes = Outcomes { records, applied, skipped, late, tombstones, dead_letters };
+        let outcomes = Outcomes { records, applied, skipped, late, tombstones, dead_letters };
+        let mut tally = Self { outcomes, ..Self::default() };
         while !rest.is_empty() {
             let reason = Reason::parse(std::str::from_utf8(bytes::sized(rest)?).ok()?)?;
             tally.reasons[place(reason)] = bytes::varint(rest)?;
@@ -150,7 +150,8 @@ impl SourceState {
     pub(crate) fn reload(&self, rocks: &Rocks) -> Result<()> {
         let mut tallies = BTreeMap::new();
         rocks.scan(&[keys::OUTCOMES], &[keys::OUTCOMES], |key, value| {
-            let entry = keys::lane_of(key).zip(Tally::decode(value)).ok_or_else(|| rocks.corrupt("the outcomes of a partition"))?;
+            let entry =
+                keys::lane_of(key).zip(Tally::decode(value)).ok_or_else(|| rocks.corrupt("the outcomes of a partition"))?;
             tallies.insert(entry.0, entry.1);
             Ok(true)
         })?;
@@ -412,8 +413,8 @@ mod tests {
 
     #[test]
     fn sums_and_watermarks_read_back() {
-        let mut tally = Tally::default();
-        tally.outcomes = Outcomes { records: 300, applied: 298, dead_letters: 2, ..Outcomes::default() };
+        let outcomes = Outcomes { records: 300, applied: 298, dead_letters: 2, ..Outcomes::default() };
+        let mut tally = Tally { outcomes, ..Tally::default() };
         tally.reasons[place(Reason::Malformed)] = 2;
         assert_eq!(Tally::decode(&tally.encode()), Some(tally));
         assert_eq!(Tally::decode(&tally.encode()[..8]), None);

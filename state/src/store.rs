@@ -46,7 +46,12 @@ impl Store {
         Self::open_with(dir.as_ref(), settings, clock, |_| ())
     }
 
-    pub(crate) fn open_with(dir: &Path, settings: &StoreSettings, clock: Arc<dyn Clock>, tune: impl FnOnce(&mut Shared)) -> Result<Self> {
+    pub(crate) fn open_with(
+        dir: &Path,
+        settings: &StoreSettings,
+        clock: Arc<dyn Clock>,
+        tune: impl FnOnce(&mut Shared),
+    ) -> Result<Self> {
         let problems = settings.problems();
         let count = match ShardCount::new(settings.shards) {
             Some(count) if problems.is_empty() => count,
@@ -70,7 +75,9 @@ impl Store {
         let readers = count.shards().zip(&shards).map(|(id, core)| ShardReader::new(id, core.clone())).collect();
         let reader = StoreReader::new(readers, count);
         tracing::info!(dir = %dir.display(), shards = count.get(), store = layout.identity.store, "state opened");
-        Ok(Self { inner: Arc::new(Inner { shards, source, source_state, reader, gathered_max: shares.gathered, count, layout }) })
+        Ok(Self {
+            inner: Arc::new(Inner { shards, source, source_state, reader, gathered_max: shares.gathered, count, layout }),
+        })
     }
 
     /// The directory.
@@ -101,7 +108,7 @@ impl Store {
         self.inner.layout.set_catalog(text)
     }
 
-    fn core(&self, shard: ShardId) -> &Arc<Core> {
+    pub(crate) fn core(&self, shard: ShardId) -> &Arc<Core> {
         &self.inner.shards[usize::from(shard.0)]
     }
 

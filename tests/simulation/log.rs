@@ -8,7 +8,7 @@ use karst_types::EventTime;
 use crate::random::Random;
 
 pub const PARTITIONS: usize = 2;
-pub const EVENTS: i64 = 60; // per partition
+pub const EVENTS: i64 = 160; // per partition
 const BOUND: i64 = 5;
 const DEADLINE: i64 = 6;
 

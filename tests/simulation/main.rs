@@ -7,6 +7,8 @@
 //! `KARST_SIM_SEEDS=100000 KARST_SIM_FROM=1 cargo test -p karst --test simulation` chooses the seeds (default 10000 from 0);
 //! `KARST_SIM_SEED=17 cargo test -p karst --test simulation -- --nocapture` replays one and prints what happened.
 
+#![allow(unreachable_pub, clippy::print_stdout)] // modules of a test binary: pub is as far as it goes, and it prints
+
 mod log;
 mod random;
 mod world;
@@ -14,7 +16,9 @@ mod world;
 use world::{Report, Variant, run};
 
 fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}: expected a whole number, got {text:?}")))
+    std::env::var(name)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{name}: expected a whole number, got {text:?}")))
 }
 
 fn replay_line(seed: u64) -> String {
@@ -39,7 +43,13 @@ fn the_protocol_loses_nothing_and_counts_nothing_twice() {
     println!(
         "simulation seeds={seeds} wrong=0 shard_panics={} partition_panics={} kills={} power_losses={} restarts={} gaps={} \
          duplicates={} longest_replay={}",
-        sums.shard_panics, sums.partition_panics, sums.kills, sums.power_losses, sums.restarts, sums.gaps, sums.duplicates,
+        sums.shard_panics,
+        sums.partition_panics,
+        sums.kills,
+        sums.power_losses,
+        sums.restarts,
+        sums.gaps,
+        sums.duplicates,
         sums.longest_replay
     );
     // "Nothing was lost" means something only if something was done to lose it.

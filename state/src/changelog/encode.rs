@@ -62,7 +62,8 @@ pub(crate) fn encode(version: ChangeVersion, parts: &[Part]) -> Vec<u8> {
     let size: usize = parts.iter().map(|part| part.updates.bytes()).sum();
     let mut body = Vec::with_capacity(size / 2 + 64);
     put_varint(&mut body, parts.len() as u64);
-    parts.iter().for_each(|part| put_batch(&mut body, part));
+    let mut columns = Columns::default();
+    parts.iter().for_each(|part| put_batch(&mut body, part, &mut columns));
     let codec = if body.len() < LZ4_FROM { PLAIN } else { LZ4 };
     let room = if codec == LZ4 { lz4_flex::block::get_maximum_output_size(body.len()) } else { body.len() };
     let mut entry = Vec::with_capacity(22 + room);
@@ -81,96 +82,153 @@ pub(crate) fn encode(version: ChangeVersion, parts: &[Part]) -> Vec<u8> {
     entry
 }
 
-/// A shape seen in a batch: class, slots block, and the cells of its updates, slot after slot within each update.
+/// The buffers of one lane message's columns; kept from one to the next.
+#[derive(Default)]
+struct Columns {
+    which: Vec<u8>,
+    offsets: Changing,
+    times: Changing,
+    indexes: Vec<u8>,
+    any_index: bool,
+    key_lengths: Vec<u8>,
+    keys: Vec<u8>,
+}
+
+impl Columns {
+    fn clear(&mut self) {
+        self.which.clear();
+        self.offsets.clear();
+        self.times.clear();
+        self.indexes.clear();
+        self.any_index = false;
+        self.key_lengths.clear();
+        self.keys.clear();
+    }
+}
+
+/// Whole numbers, each as the change from the one before.
+#[derive(Default)]
+struct Changing {
+    before: i64,
+    bytes: Vec<u8>,
+}
+
+impl Changing {
+    fn push(&mut self, number: i64) {
+        put_signed(&mut self.bytes, number.wrapping_sub(self.before));
+        self.before = number;
+    }
+    fn clear(&mut self) {
+        self.before = 0;
+        self.bytes.clear();
+    }
+}
+
+/// A shape seen in a batch: which features of which class.
 struct Shape<'a> {
     class: ClassId,
     slots: &'a [u8],
-    cells: Vec<&'a [u8]>,
+    columns: Vec<Column>,
+}
+
+/// The cells of one feature. The kind is that of the first cell, until another kind comes.
+#[derive(Default)]
+struct Column {
+    kind: Option<u8>,
+    numbers: Changing, // or the lengths of texts, as they are
+    content: Vec<u8>,
+}
+
+impl Column {
+    fn push(&mut self, cell: &[u8]) {
+        let kind = match cell[0] {
+            INT => INTS,
+            TIME => TIMES,
+            FLOAT => FLOATS,
+            STR => TEXTS,
+            _ => MIXED,
+        };
+        if *self.kind.get_or_insert(kind) != kind {
+            self.kind = Some(MIXED);
+        }
+        match self.kind {
+            Some(INTS | TIMES) => self.numbers.push(cell[1..].first_chunk::<8>().map_or(0, |bytes| i64::from_le_bytes(*bytes))),
+            Some(FLOATS) => self.content.extend_from_slice(&cell[1..]),
+            Some(TEXTS) => {
+                put_varint(&mut self.numbers.bytes, (cell.len() - 5) as u64);
+                self.content.extend_from_slice(&cell[5..]);
+            }
+            _ => {} // taken as they are, in a second pass
+        }
+    }
 }
 
 fn slots_of(block: &[u8]) -> &[u8] {
     &block[..2 + 2 * usize::from(u16::from_le_bytes([block[0], block[1]]))]
 }
 
-fn put_batch(out: &mut Vec<u8>, part: &Part) {
+fn cells_of<'a>(update: &UpdateRef<'a>, slots: usize) -> impl Iterator<Item = &'a [u8]> {
+    let mut rest = &update.cells[2 + 2 * slots..];
+    (0..slots).map(move |_| {
+        let (cell, after) = rest.split_at(Value::encoded_len(rest).expect("a resolver writes whole cells"));
+        rest = after;
+        cell
+    })
+}
+
+fn put_batch(out: &mut Vec<u8>, part: &Part, columns: &mut Columns) {
+    let mut shapes: Vec<Shape<'_>> = Vec::new();
+    columns.clear();
+    for update in part.iter() {
+        let slots = slots_of(update.cells);
+        let known = shapes.iter().position(|shape| shape.class == update.class && shape.slots == slots);
+        let index = known.unwrap_or_else(|| {
+            let columns = (1..slots.len() / 2).map(|_| Column::default()).collect();
+            shapes.push(Shape { class: update.class, slots, columns });
+            shapes.len() - 1
+        });
+        put_varint(&mut columns.which, index as u64);
+        columns.offsets.push(update.version.offset.0);
+        columns.times.push(update.version.event_time.0);
+        put_varint(&mut columns.indexes, u64::from(update.version.index));
+        columns.any_index |= update.version.index != 0;
+        put_varint(&mut columns.key_lengths, update.key.len() as u64);
+        columns.keys.extend_from_slice(update.key);
+        let shape = &mut shapes[index];
+        shape.columns.iter_mut().zip(cells_of(&update, slots.len() / 2 - 1)).for_each(|(column, cell)| column.push(cell));
+    }
     out.extend_from_slice(&part.updates.source().0.to_le_bytes());
     out.extend_from_slice(&part.updates.partition().0.to_le_bytes());
     out.extend_from_slice(&part.stored_at.0.to_le_bytes());
     put_varint(out, part.len() as u64);
-    let mut shapes: Vec<Shape<'_>> = Vec::new();
-    let mut which = Vec::with_capacity(part.len());
-    let rows: Vec<UpdateRef<'_>> = part.iter().collect();
-    for update in &rows {
-        let slots = slots_of(update.cells);
-        let known = shapes.iter().position(|shape| shape.class == update.class && shape.slots == slots);
-        let index = known.unwrap_or_else(|| {
-            shapes.push(Shape { class: update.class, slots, cells: Vec::with_capacity(part.len() * (slots.len() / 2 - 1)) });
-            shapes.len() - 1
-        });
-        which.push(index as u64);
-        let mut rest = &update.cells[slots.len()..];
-        for _ in 0..slots.len() / 2 - 1 {
-            let (cell, after) = rest.split_at(Value::encoded_len(rest).expect("a resolver writes whole cells"));
-            shapes[index].cells.push(cell);
-            rest = after;
-        }
-    }
     put_varint(out, shapes.len() as u64);
     for shape in &shapes {
         out.extend_from_slice(&shape.class.0.to_le_bytes());
         out.extend_from_slice(shape.slots);
     }
     if shapes.len() > 1 {
-        which.iter().for_each(|index| put_varint(out, *index));
+        out.extend_from_slice(&columns.which);
     }
-    put_changes(out, rows.iter().map(|update| update.version.offset.0));
-    put_changes(out, rows.iter().map(|update| update.version.event_time.0));
-    if rows.iter().all(|update| update.version.index == 0) {
-        out.push(0);
-    } else {
-        out.push(1);
-        rows.iter().for_each(|update| put_varint(out, u64::from(update.version.index)));
+    out.extend_from_slice(&columns.offsets.bytes);
+    out.extend_from_slice(&columns.times.bytes);
+    out.push(u8::from(columns.any_index));
+    if columns.any_index {
+        out.extend_from_slice(&columns.indexes);
     }
-    rows.iter().for_each(|update| put_varint(out, update.key.len() as u64));
-    rows.iter().for_each(|update| out.extend_from_slice(update.key));
+    out.extend_from_slice(&columns.key_lengths);
+    out.extend_from_slice(&columns.keys);
     for shape in &shapes {
-        let slots = shape.slots.len() / 2 - 1;
-        (0..slots).for_each(|slot| put_column(out, shape.cells[slot..].iter().step_by(slots).copied()));
-    }
-}
-
-fn put_changes(out: &mut Vec<u8>, numbers: impl Iterator<Item = i64>) {
-    let mut before = 0i64;
-    for number in numbers {
-        put_signed(out, number.wrapping_sub(before));
-        before = number;
-    }
-}
-
-fn number_of(cell: &[u8]) -> i64 {
-    cell[1..].first_chunk::<8>().map_or(0, |bytes| i64::from_le_bytes(*bytes))
-}
-
-fn put_column<'a>(out: &mut Vec<u8>, cells: impl Iterator<Item = &'a [u8]> + Clone) {
-    let mut tags = cells.clone().map(|cell| cell[0]);
-    let first = tags.next().unwrap_or_default();
-    match if tags.all(|tag| tag == first) { first } else { MIXED } {
-        tag @ (INT | TIME) => {
-            out.push(if tag == INT { INTS } else { TIMES });
-            put_changes(out, cells.map(number_of));
-        }
-        FLOAT => {
-            out.push(FLOATS);
-            cells.for_each(|cell| out.extend_from_slice(&cell[1..]));
-        }
-        STR => {
-            out.push(TEXTS);
-            cells.clone().for_each(|cell| put_varint(out, (cell.len() - 5) as u64));
-            cells.for_each(|cell| out.extend_from_slice(&cell[5..]));
-        }
-        _ => {
-            out.push(MIXED);
-            cells.for_each(|cell| out.extend_from_slice(cell));
+        for (slot, column) in shape.columns.iter().enumerate() {
+            let kind = column.kind.unwrap_or(MIXED);
+            out.push(kind);
+            if kind == MIXED {
+                let same = part.iter().filter(|update| update.class == shape.class && slots_of(update.cells) == shape.slots);
+                same.filter_map(|update| cells_of(&update, shape.columns.len()).nth(slot))
+                    .for_each(|cell| out.extend_from_slice(cell));
+            } else {
+                out.extend_from_slice(&column.numbers.bytes);
+                out.extend_from_slice(&column.content);
+            }
         }
     }
 }
@@ -288,7 +346,10 @@ mod tests {
 
     use super::*;
 
-    fn part(rows: &[(u16, i64, i64, String, Vec<(u16, Value)>)], from: usize) -> Part {
+    /// Class, offset, event time, key and values of an update.
+    type Written = (u16, i64, i64, String, Vec<(u16, Value)>);
+
+    fn part(rows: &[Written], from: usize) -> Part {
         let mut updates = Updates::new(SourceId(3), PartitionId(-1));
         for (class, offset, time, key, values) in rows {
             let slots: Vec<_> = values.iter().map(|(slot, _)| FeatureSlot(*slot)).collect();
@@ -356,16 +417,16 @@ mod tests {
         ];
         let entry = encode(ChangeVersion { incarnation: 1, seq: 2 }, &[part(&rows, 0)]);
         let golden = [
-            &[1, 0][..],                                          // format, plain
-            &[1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0],     // incarnation, seq
-            &[50, 0, 0, 0],                                       // length of body
-            &[1, 3, 0, 0xff, 0xff, 0xff, 0xff],                   // batches, source, partition
-            &[99, 0, 0, 0, 0, 0, 0, 0, 2],                        // stored at, rows
-            &[1, 1, 0, 2, 0, 0, 0, 2, 0],                         // one shape: class 1, slots 0 and 2
-            &[10, 2, 200, 1, 19, 0],                              // offsets, event times, no index
-            &[3, 2, b'a', b'd', b'a', b'b', b'o'],                // keys
-            &[1, 14, 3],                                          // ints 7, -2
-            &[4, 1, 2, b'x', b'y', b'z'],                         // texts
+            &[1, 0][..],                                       // format, plain
+            &[1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0], // incarnation, seq
+            &[50, 0, 0, 0],                                    // length of body
+            &[1, 3, 0, 0xff, 0xff, 0xff, 0xff],                // batches, source, partition
+            &[99, 0, 0, 0, 0, 0, 0, 0, 2],                     // stored at, rows
+            &[1, 1, 0, 2, 0, 0, 0, 2, 0],                      // one shape: class 1, slots 0 and 2
+            &[10, 2, 200, 1, 19, 0],                           // offsets, event times, no index
+            &[3, 2, b'a', b'd', b'a', b'b', b'o'],             // keys
+            &[1, 14, 3],                                       // ints 7, -2
+            &[4, 1, 2, b'x', b'y', b'z'],                      // texts
         ];
         assert_eq!(entry[22..], golden[3..].concat());
         assert_eq!(entry[..18], golden[..2].concat());

@@ -35,11 +35,13 @@ fn every_update_is_in_the_history_also_one_that_lost() {
         }
         seq = changes.version.seq;
     }
-    let expected: Vec<_> = (0..370).filter(|offset| LOG.outcome(*offset) == Outcome::Applied).map(|offset| (offset, LOG.write(offset))).collect();
+    let expected: Vec<_> =
+        (0..370).filter(|offset| LOG.outcome(*offset) == Outcome::Applied).map(|offset| (offset, LOG.write(offset))).collect();
     assert_eq!(seen.len(), expected.len());
     for ((offset, key, cells), (expected_offset, (expected_key, values))) in seen.iter().zip(expected) {
         assert_eq!((offset, key), (&expected_offset, &expected_key));
-        let cells: Vec<_> = karst_types::update::cells(cells).unwrap().map(|(slot, cell)| (slot.0, Value::decode(cell).unwrap().0)).collect();
+        let cells: Vec<_> =
+            karst_types::update::cells(cells).unwrap().map(|(slot, cell)| (slot.0, Value::decode(cell).unwrap().0)).collect();
         assert_eq!(cells, values);
     }
 }

@@ -15,8 +15,8 @@ use std::{
 };
 
 use karst_types::{
-    BrokerTime, ByteSize, ClassId, Clock, DeadLetter, EventTime, FeatureSlot, FeatureValue, Offset, Outcome, Outcomes, PartitionId,
-    ProcessingTime, Reason, ShardCount, SourceId, Updates, Value, entity::key_hash, shard_of, update::Cause,
+    BrokerTime, ByteSize, ClassId, Clock, DeadLetter, EventTime, FeatureSlot, FeatureValue, Offset, Outcome, Outcomes,
+    PartitionId, ProcessingTime, Reason, ShardCount, SourceId, Updates, Value, entity::key_hash, shard_of, update::Cause,
 };
 
 use crate::{
@@ -149,8 +149,13 @@ impl Driver {
         }
         self.next = through + 1;
         self.lane_seq += 1;
-        let head =
-            LaneHead { source: LANE.source, partition: LANE.partition, epoch: self.epoch, lane_seq: self.lane_seq, through: Offset(through) };
+        let head = LaneHead {
+            source: LANE.source,
+            partition: LANE.partition,
+            epoch: self.epoch,
+            lane_seq: self.lane_seq,
+            through: Offset(through),
+        };
         let count = self.store.shards();
         let mut updates: Vec<_> = count.shards().map(|_| Updates::new(LANE.source, LANE.partition)).collect();
         let mut outcomes = Outcomes::default();
@@ -235,7 +240,8 @@ pub(crate) fn check_committed(store: &Store, log: Log) {
         let through = positions.get(&LANE).map_or(-1, |offset| offset.0);
         let expected = log.fold(through, shard.id().0, count);
         let rows = shard.rows(CLASS, b"", usize::MAX).unwrap();
-        let got: HashMap<_, _> = rows.iter().map(|(key, row)| (String::from_utf8_lossy(key).into_owned(), content(row))).collect();
+        let got: HashMap<_, _> =
+            rows.iter().map(|(key, row)| (String::from_utf8_lossy(key).into_owned(), content(row))).collect();
         assert!(got == expected, "shard {} at {through}: {} rows, expected {}", shard.id(), got.len(), expected.len());
     }
 }

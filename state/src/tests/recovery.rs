@@ -33,7 +33,10 @@ fn after_any_end_each_shard_is_the_fold_of_the_log_up_to_its_position() {
     let through = driver.next - 1;
     check_source(&driver.store, LOG, through);
     let letters = driver.store.source_reader().dead_letters(LANE, Offset(0), usize::MAX).unwrap();
-    let expected: Vec<_> = (0..=through).filter(|offset| matches!(LOG.outcome(*offset), Outcome::Dead(_))).map(|o| letter(o, Reason::Malformed)).collect();
+    let expected: Vec<_> = (0..=through)
+        .filter(|offset| matches!(LOG.outcome(*offset), Outcome::Dead(_)))
+        .map(|o| letter(o, Reason::Malformed))
+        .collect();
     assert_eq!(letters.into_iter().map(|stored| stored.letter).collect::<Vec<_>>(), expected);
     assert_eq!(driver.store.committed(LANE), Some(Offset(through)));
     drop(driver);
@@ -89,7 +92,11 @@ fn a_replayed_batch_that_straddles_is_applied_in_part() {
     driver.check_committed();
     check_source(&store, LOG, 34);
     let seen: Vec<_> = (1..=3).filter_map(|seq| store.reader().shards()[1].changelog().read(seq).unwrap()).collect();
-    let mut offsets: Vec<_> = seen.iter().flat_map(|changes| &changes.batches).flat_map(|batch| batch.updates.iter().map(|u| u.version.offset.0)).collect();
+    let mut offsets: Vec<_> = seen
+        .iter()
+        .flat_map(|changes| &changes.batches)
+        .flat_map(|batch| batch.updates.iter().map(|u| u.version.offset.0))
+        .collect();
     let sorted = offsets.is_sorted();
     offsets.dedup();
     assert!(sorted && offsets.iter().all(|offset| *offset <= 34), "history has each update once: {offsets:?}");
@@ -166,9 +173,45 @@ fn the_oldest_dead_letters_go_first_and_are_counted() {
     }
     let all: Vec<_> = (0..1000).filter(|offset| matches!(LOG.outcome(*offset), Outcome::Dead(_))).collect();
     let reader = driver.store.source_reader();
-    let kept: Vec<_> = reader.dead_letters(LANE, Offset(0), usize::MAX).unwrap().into_iter().map(|stored| stored.letter.offset.0).collect();
+    let kept: Vec<_> =
+        reader.dead_letters(LANE, Offset(0), usize::MAX).unwrap().into_iter().map(|stored| stored.letter.offset.0).collect();
     let (count, let_go) = reader.dead_letter_counts().unwrap();
     assert_eq!((count as usize, count + let_go), (kept.len(), all.len() as u64));
     assert!((15..=25).contains(&kept.len()) && all.ends_with(&kept), "{kept:?}");
     assert_eq!(reader.dead_letters(LANE, Offset(kept[3]), 2).unwrap().len(), 2);
+}
+
+#[test]
+fn versions_continue_in_a_new_incarnation_after_another_boot_of_the_machine() {
+    let dir = tempfile::tempdir().unwrap();
+    let newest = |store: &Store| {
+        let version = store.reader().shards()[0].newest();
+        (version.incarnation, version.seq)
+    };
+    let mut driver = Driver::new(open(dir.path(), 1).unwrap(), LOG);
+    driver.send(10);
+    driver.commit_all();
+    assert_eq!(newest(&driver.store), (1, 1));
+    drop(driver);
+    let store = open(dir.path(), 1).unwrap();
+    assert_eq!(newest(&store), (1, 1), "what a process wrote outlives it within one boot");
+    // As if the machine had lost power since: what was committed without fsync may be gone, and its numbers be used again.
+    store
+        .core(ShardId(0))
+        .with_rocks(|rocks| {
+            let mut batch = rocksdb::WriteBatch::default();
+            batch.put(crate::keys::meta("boot"), "another boot");
+            rocks.write(batch)
+        })
+        .unwrap();
+    drop(store);
+    let store = open(dir.path(), 1).unwrap();
+    assert_eq!(newest(&store), (2, 1));
+    let mut driver = Driver::new(store, LOG);
+    driver.send(10);
+    driver.commit_all();
+    let changelog = driver.store.reader().shards()[0].changelog();
+    let versions: Vec<_> =
+        (1..=2).map(|seq| changelog.read(seq).unwrap().unwrap().version).map(|v| (v.incarnation, v.seq)).collect();
+    assert_eq!(versions, [(1, 1), (2, 2)]);
 }

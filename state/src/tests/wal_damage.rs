@@ -66,7 +66,11 @@ impl Images {
                 let shard = store.reader().shards()[0].clone();
                 let seq = shard.newest().seq;
                 assert!(seq <= self.newest, "{what}");
-                assert_eq!(shard.positions().first().map(|(_, offset)| offset.0 + 1), (seq > 0).then_some(seq as i64 * 60), "{what}");
+                assert_eq!(
+                    shard.positions().first().map(|(_, offset)| offset.0 + 1),
+                    (seq > 0).then_some(seq as i64 * 60),
+                    "{what}"
+                );
                 let history = (1..=seq).filter(|seq| shard.changelog().read(*seq).unwrap().is_some()).count();
                 assert_eq!(history as u64, seq, "{what}: history has holes");
                 Some(seq)
@@ -127,7 +131,8 @@ fn a_torn_tail_leaves_an_earlier_state_whole() {
     let tail = (0..30).map(|byte| length.saturating_sub(byte));
     let mut opened = Vec::new();
     for keep in borders.chain(random).chain(tail).filter(|keep| *keep <= length) {
-        let seq = images.opens_at(&format!("newest log cut at {keep} of {length}"), |shard| cut(&log_files(shard).pop().unwrap(), keep));
+        let seq = images
+            .opens_at(&format!("newest log cut at {keep} of {length}"), |shard| cut(&log_files(shard).pop().unwrap(), keep));
         opened.push((keep, seq.unwrap_or_else(|| panic!("a torn tail at {keep} of {length} was refused"))));
     }
     opened.sort_unstable();

@@ -1,0 +1,425 @@
+//! The engine: built from sources, resolvers and a directory; started; asked; drained; shut down.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use karst_connectors::{BatchDecoder, Format, HealthState, RunningSource, Source, SourceSettings, decoder};
+use karst_features::{BatchResolver, Catalog, FeatureClass, FeatureSet, Mistakes, Registry, RegistryBuilder, StreamResolver, bind};
+use karst_runtime::{SystemClock, drain, spawn};
+use karst_state::{Store, StoredDeadLetter};
+use karst_types::{ByteSize, Clock, Offset};
+
+use crate::{
+    error::{Error, Result},
+    online_query::{OnlineQuery, QueryAnswer, QueryRequest},
+    settings::EngineSettings,
+    source_supervisor::SourceSupervisor,
+    status::{Health, PartitionStatus, Problem, ShardStatus, SourceStatus, StageView, Status, Topology},
+    topology::{SourcePlan, Wiring, diagram},
+};
+
+/// How long [`Engine::shutdown`] lets batches on the way drain; below the 30 s that Kubernetes grants.
+const SHUTDOWN_WITHIN: Duration = Duration::from_secs(25);
+/// How often [`Engine::drain`] looks.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// A resolver whose types only this knows.
+trait Declared: Send + Sync {
+    fn declare(&self, registry: &mut RegistryBuilder);
+    fn source(&self) -> String;
+    fn bind(&self, catalog: &Catalog) -> Result<Box<dyn BatchResolver>, Mistakes>;
+    fn decoder(&self, format: Format, settings: &SourceSettings) -> Box<dyn BatchDecoder>;
+}
+
+struct Typed<R>(Arc<R>);
+
+impl<R: StreamResolver> Declared for Typed<R> {
+    fn declare(&self, registry: &mut RegistryBuilder) {
+        registry.add_resolver(&*self.0);
+    }
+    fn source(&self) -> String {
+        self.0.declaration().source
+    }
+    fn bind(&self, catalog: &Catalog) -> Result<Box<dyn BatchResolver>, Mistakes> {
+        bind(Arc::clone(&self.0), catalog)
+    }
+    fn decoder(&self, format: Format, settings: &SourceSettings) -> Box<dyn BatchDecoder> {
+        decoder::<R::Message>(format, settings)
+    }
+}
+
+/// Gathers what an engine is made of. Nothing is checked or started before [`EngineBuilder::start`].
+#[must_use = "an engine begins with start()"]
+pub struct EngineBuilder {
+    dir: PathBuf,
+    settings: EngineSettings,
+    clock: Arc<dyn Clock>,
+    sources: Vec<Box<dyn Source>>,
+    registry: RegistryBuilder,
+    resolvers: Vec<Arc<dyn Declared>>,
+}
+
+impl EngineBuilder {
+    /// Adds a source.
+    #[track_caller]
+    pub fn source(mut self, source: impl Source) -> Self {
+        self.registry.add_source(source.settings().name.as_str());
+        self.sources.push(Box::new(source));
+        self
+    }
+    /// Adds a stream resolver, and the feature class that it writes if it names one.
+    pub fn resolver<R: StreamResolver>(mut self, resolver: R) -> Self {
+        let typed = Typed(Arc::new(resolver));
+        typed.declare(&mut self.registry);
+        self.resolvers.push(Arc::new(typed));
+        self
+    }
+    /// Adds a feature class that was declared with `#[features]`. Those that a `#[stream]` resolver writes are there already.
+    pub fn features<C: FeatureSet>(mut self) -> Self {
+        self.registry.add_set::<C>();
+        self
+    }
+    /// Adds a feature class that was declared by hand.
+    pub fn class(mut self, class: FeatureClass) -> Self {
+        self.registry.add_class(class);
+        self
+    }
+    /// Replaces the settings.
+    pub fn settings(mut self, settings: EngineSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+    /// Replaces the clock; for tests.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Checks everything, opens the state directory, and starts reading where it was left. Does not wait for brokers: one
+    /// that is not there shows in [`EngineHandle::health`].
+    ///
+    /// # Errors
+    /// [`Error::Settings`] and [`Error::Declarations`] with all mistakes at once; [`Error::State`] if the directory cannot be
+    /// used; [`Error::Source`] if a source is not configured correctly.
+    pub async fn start(self) -> Result<Engine> {
+        let Self { dir, settings, clock, sources, registry, resolvers } = self;
+        let problems = settings.problems();
+        if !problems.is_empty() {
+            return Err(Error::Settings(problems));
+        }
+        let registry = Arc::new(registry.freeze()?);
+        let store = Store::open(dir, &settings.store, Arc::clone(&clock))?;
+        let catalog = Arc::new(reconcile(&store, &registry)?);
+        let mut started = Vec::new();
+        for source in sources {
+            let running: Arc<dyn RunningSource> = Arc::from(source.start(Arc::clone(&clock))?);
+            started.push((source.settings().clone(), source.kind(), running));
+        }
+        let wiring = Arc::new(Wiring::new(settings.clone(), Arc::clone(&catalog), store.clone(), Arc::clone(&clock))?);
+        let mut views = Vec::new();
+        for (source, kind, running) in started {
+            let id = catalog.source_id(source.name.as_str()).ok_or_else(|| Error::Catalog(format!("no source {}", source.name)))?;
+            let discovered = Arc::new(AtomicBool::new(false));
+            let own: Vec<_> = resolvers.iter().filter(|resolver| resolver.source() == source.name.as_str()).cloned().collect();
+            views.push(SourceView { settings: source.clone(), kind, running: Arc::clone(&running), discovered: discovered.clone() });
+            // A source that no resolver reads is not read: there is nothing to decode it into.
+            let Some(first) = own.first().cloned() else {
+                tracing::warn!(source = %source.name, "no resolver reads this source");
+                discovered.store(true, Ordering::Release);
+                continue;
+            };
+            let (format, decoded) = (source.format, source.clone());
+            let plan = Arc::new(SourcePlan {
+                running,
+                decoder: Arc::new(move || first.decoder(format, &decoded)),
+                resolvers: Arc::new(move |catalog| own.iter().map(|resolver| resolver.bind(catalog)).collect()),
+            });
+            let weak = Arc::downgrade(&wiring);
+            let label = format!("source_supervisor {}", source.name);
+            wiring.supervisor(
+                |host, spec| {
+                    let make = move || {
+                        let (settings, plan, wiring, discovered) = (source.clone(), plan.clone(), weak.clone(), discovered.clone());
+                        Ok(SourceSupervisor { settings, id, plan, wiring, discovered })
+                    };
+                    spawn(host, spec, make).1
+                },
+                label,
+            );
+        }
+        let query = OnlineQuery::new(Arc::clone(&registry), Arc::clone(&catalog), store.reader(), Arc::clone(&clock));
+        let inner = Inner { settings, registry, catalog, store, clock, wiring, sources: views, query };
+        Ok(Engine { handle: EngineHandle(Arc::new(inner)) })
+    }
+}
+
+/// Ids once given stay: the stored catalog is extended by what was declared anew, before anything is written with it.
+fn reconcile(store: &Store, registry: &Registry) -> Result<Catalog> {
+    let mut catalog = match store.catalog_text()? {
+        Some(text) => Catalog::from_text(&text).map_err(|error| Error::Catalog(error.to_string()))?,
+        None => Catalog::new(),
+    };
+    let changes = catalog.reconcile(registry)?;
+    if !changes.is_empty() {
+        store.set_catalog_text(&catalog.to_text())?;
+        tracing::info!(%changes, "catalog extended");
+    }
+    Ok(catalog)
+}
+
+struct SourceView {
+    settings: SourceSettings,
+    kind: &'static str,
+    running: Arc<dyn RunningSource>,
+    discovered: Arc<AtomicBool>,
+}
+
+struct Inner {
+    settings: EngineSettings,
+    registry: Arc<Registry>,
+    catalog: Arc<Catalog>,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    wiring: Arc<Wiring>,
+    sources: Vec<SourceView>,
+    query: OnlineQuery,
+}
+
+/// A running engine. Dropping it without [`Engine::shutdown`] is what a crash is: nothing is lost, and what was not committed is
+/// read again at the next start.
+pub struct Engine {
+    handle: EngineHandle,
+}
+
+/// Asks a running engine, from any thread. Clones are cheap. It keeps the state directory open.
+#[derive(Clone)]
+pub struct EngineHandle(Arc<Inner>);
+
+impl Engine {
+    /// Begins an engine whose state is kept in `dir`, which is made if it is not there.
+    pub fn builder(dir: impl Into<PathBuf>) -> EngineBuilder {
+        EngineBuilder {
+            dir: dir.into(),
+            settings: EngineSettings::default(),
+            clock: Arc::new(SystemClock),
+            sources: Vec::new(),
+            registry: Registry::builder(),
+            resolvers: Vec::new(),
+        }
+    }
+
+    /// For servers and other threads.
+    pub fn handle(&self) -> EngineHandle {
+        self.handle.clone()
+    }
+
+    /// Answers a query. See [`EngineHandle::query`].
+    pub fn query(&self, request: &QueryRequest) -> QueryAnswer {
+        self.handle.query(request)
+    }
+
+    /// Waits until everything that the sources hold now is applied and committed. With no end in sight (a broker that is down,
+    /// a source that fails) it waits on: use a timeout. Needs a tokio timer.
+    ///
+    /// # Errors
+    /// None today; a stage that was given up may become one.
+    pub async fn drain(&self) -> Result<()> {
+        while !self.handle.is_drained() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// Stops in the order of the path: sources first, shards last, so that what was read is committed. What could not be
+    /// drained in time is read again at the next start.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] names the stages that did not end in time.
+    pub async fn shutdown(self) -> Result<()> {
+        let inner = &self.handle.0;
+        let report = drain(&inner.wiring.stages(), SHUTDOWN_WITHIN, &*inner.clock).await;
+        for source in &inner.sources {
+            source.running.stop().await;
+        }
+        let left: Vec<String> = report
+            .into_iter()
+            .filter(|(_, status)| !matches!(status, karst_runtime::ExitStatus::Drained))
+            .map(|(stage, status)| format!("{stage}: {status:?}"))
+            .collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Timeout { what: "shutdown", within_s: SHUTDOWN_WITHIN.as_secs_f64(), left: left.join(", ") })
+    }
+}
+
+impl EngineHandle {
+    /// Answers a query on the calling thread, in microseconds for entities in memory; reads the disk for others. Mistakes in the
+    /// query are in [`QueryAnswer::errors`], those of one feature at that feature.
+    pub fn query(&self, request: &QueryRequest) -> QueryAnswer {
+        self.0.query.answer(request)
+    }
+    /// How a query would be answered, in words.
+    pub fn explain(&self, request: &QueryRequest) -> String {
+        self.0.query.plan(request).explain()
+    }
+    /// What was declared.
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+    /// The settings it runs with.
+    pub fn settings(&self) -> &EngineSettings {
+        &self.0.settings
+    }
+    /// The clock it runs by.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.clock
+    }
+
+    fn is_drained(&self) -> bool {
+        let inner = &self.0;
+        if !inner.sources.iter().all(|source| source.discovered.load(Ordering::Acquire)) {
+            return false;
+        }
+        let at_end = inner.sources.iter().all(|source| {
+            let health = source.running.health();
+            health.partitions.iter().all(|partition| partition.next.is_some() && partition.next >= partition.end)
+        });
+        at_end
+            && inner.wiring.origins.partitions().iter().all(|partition| {
+                let fetched = partition.fetched_through();
+                partition.caught_up() && (fetched.is_none() || inner.store.committed(partition.lane()) >= fetched)
+            })
+    }
+
+    /// How far it is: positions, lag, watermarks, and what became of every record.
+    pub fn status(&self) -> Status {
+        let inner = &self.0;
+        let outcomes = inner.store.source_reader().outcomes();
+        let partitions = inner.wiring.origins.partitions();
+        let sources = inner.sources.iter().map(|source| {
+            let health = source.running.health();
+            let own = partitions.iter().filter(|partition| partition.settings.name == source.settings.name);
+            let mut partitions: Vec<PartitionStatus> = own
+                .map(|partition| {
+                    let lane = partition.lane();
+                    let sums = outcomes.iter().find(|sums| (sums.source, sums.partition) == (lane.source, lane.partition));
+                    let view = health.partitions.iter().find(|view| view.partition == partition.id);
+                    PartitionStatus {
+                        partition: partition.id,
+                        committed: inner.store.committed(lane),
+                        fetched: partition.fetched_through(),
+                        end: view.and_then(|view| view.end),
+                        lag: view.and_then(|view| view.lag).or_else(|| partition.lag()),
+                        watermark: partition.watermark(),
+                        outcomes: sums.map(|sums| sums.outcomes).unwrap_or_default(),
+                        reasons: sums.map(|sums| sums.reasons.clone()).unwrap_or_default(),
+                        paused: view.map_or_else(|| partition.is_paused(), |view| view.paused),
+                        rewinds: partition.rewinds(),
+                    }
+                })
+                .collect();
+            partitions.sort_by_key(|partition| partition.partition);
+            SourceStatus { name: source.settings.name.to_string(), kind: source.kind, partitions }
+        });
+        let sources = sources.collect();
+        let shard = |reader: &karst_state::ShardReader| {
+            let (hot_entities, hot_bytes) = reader.hot();
+            ShardStatus { shard: reader.id().0, commit: reader.newest().seq, hot_entities, hot_bytes: ByteSize(hot_bytes as u64) }
+        };
+        Status { sources, shards: inner.store.reader().shards().iter().map(shard).collect() }
+    }
+
+    /// What is not well, by name, and why. The watchdog runs with every call: stuck stages are aborted here.
+    pub fn health(&self) -> Health {
+        let inner = &self.0;
+        let now = inner.clock.elapsed();
+        inner.wiring.board.check(now);
+        let stages = inner.wiring.board.snapshot(now);
+        let looked_at = stages.len() + inner.sources.len() + usize::from(inner.settings.store.shards) + 1;
+        let mut problems: Vec<Problem> = stages.into_iter().filter_map(|stage| StageView::new(stage, now).problem()).collect();
+        for source in &inner.sources {
+            let what = format!("source {}", source.settings.name);
+            let health = source.running.health();
+            match health.state {
+                HealthState::Ok => {}
+                HealthState::Waiting { why, since } => {
+                    let hint = "nothing is lost; it goes on by itself once the cause is gone".to_owned();
+                    problems.push(Problem { what: what.clone(), why, since: Some(since), hint });
+                }
+                HealthState::Failed { why } => {
+                    let hint = "correct the cause and restart karst".to_owned();
+                    problems.push(Problem { what: what.clone(), why, since: None, hint });
+                }
+            }
+            for partition in health.partitions {
+                if let Some(why) = partition.fault {
+                    let hint = "the other partitions go on; see the log".to_owned();
+                    problems.push(Problem { what: format!("{what}[{}]", partition.partition), why, since: None, hint });
+                }
+            }
+        }
+        for (shard, why) in inner.store.stopped() {
+            let hint = "free space or mend the disk; the shard opens itself again and replays".to_owned();
+            problems.push(Problem { what: shard.to_string(), why, since: None, hint });
+        }
+        Health { healthy: problems.is_empty(), problems, looked_at }
+    }
+
+    /// The stages as they run.
+    pub fn topology(&self) -> Topology {
+        let now = self.0.clock.elapsed();
+        let stages = self.0.wiring.board.snapshot(now).into_iter().map(|stage| StageView::new(stage, now)).collect();
+        Topology { diagram: diagram(&self.0.settings), stages }
+    }
+
+    /// Dead letters of a source, in the order of partition and offset, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Error::State`] if they could not be read.
+    pub fn dead_letters(&self, source: &str, limit: usize) -> Result<Vec<StoredDeadLetter>> {
+        let reader = self.0.store.source_reader();
+        let mut letters = Vec::new();
+        let Some(id) = self.0.catalog.source_id(source) else { return Ok(letters) };
+        for sums in reader.outcomes().iter().filter(|sums| sums.source == id) {
+            let lane = karst_state::LaneId { source: id, partition: sums.partition };
+            letters.extend(reader.dead_letters(lane, Offset(i64::MIN), limit - letters.len())?);
+        }
+        Ok(letters)
+    }
+
+    /// Committed rows of a feature class, for exports and checks: key and values by feature name, by rising key within each
+    /// shard. All of them are gathered in memory.
+    ///
+    /// # Errors
+    /// [`Error::State`] if they could not be read.
+    pub fn scan(&self, class: &str) -> Result<Vec<(karst_types::Value, Vec<(String, karst_types::Value)>)>> {
+        let mut all = Vec::new();
+        let Some(id) = self.0.catalog.class_id(class) else { return Ok(all) };
+        let Some(known) = self.0.catalog.class(id) else { return Ok(all) };
+        let Some(key_type) = known.key_type() else { return Ok(all) };
+        for shard in self.0.store.reader().shards() {
+            let mut from = Vec::new();
+            loop {
+                let rows = shard.rows(id, &from, SCAN_PAGE)?;
+                let Some((last, _)) = rows.last() else { break };
+                from.clone_from(last);
+                from.push(0); // the least key after it
+                for (key, row) in &rows {
+                    let name = |slot: karst_types::FeatureSlot| known.features().get(usize::from(slot.0)).map(|feature| feature.name.clone());
+                    let cells = row.cells().filter_map(|(slot, cell)| Some((name(slot)?, cell.value))).collect();
+                    all.extend(karst_types::EntityKey::to_value(key_type, key).map(|key| (key, cells)));
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+const SCAN_PAGE: usize = 4096;

@@ -1,0 +1,167 @@
+//! The metrics of the path. Handles are made once per stage and counted once per batch (a lookup per event costs more than
+//! applying the event: reference figures in ARCHITECTURE.md).
+
+use std::time::Duration;
+
+use karst_types::{Outcome, Reason, Records, Updates};
+use metrics::{Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+
+use crate::partition::Partition;
+
+/// Tells the recorder what each metric is. Call it after the recorder has been installed.
+pub fn describe_metrics() {
+    describe_counter!("karst_actors_records_total", Unit::Count, "records read from a source partition");
+    describe_counter!("karst_actors_bytes_total", Unit::Bytes, "bytes of records read from a source partition");
+    describe_histogram!("karst_actors_batch_records", Unit::Count, "records in a batch as it was read");
+    describe_counter!("karst_actors_events_total", Unit::Count, "records that became events: decoded, valid and in time");
+    describe_counter!("karst_actors_late_events_total", Unit::Count, "events later than the deadline of their source");
+    describe_counter!("karst_actors_future_events_total", Unit::Count, "events further ahead of their record than max_future_skew");
+    describe_counter!("karst_actors_tombstones_total", Unit::Count, "records whose value is null");
+    describe_counter!("karst_actors_applied_records_total", Unit::Count, "records for which a resolver wrote something");
+    describe_counter!("karst_actors_skipped_records_total", Unit::Count, "records for which no resolver wrote anything");
+    describe_counter!("karst_actors_dead_letters_total", Unit::Count, "records put aside, by reason");
+    describe_counter!("karst_actors_updates_total", Unit::Count, "updates written by resolvers");
+    describe_counter!("karst_actors_applied_updates_total", Unit::Count, "updates applied by a shard");
+    describe_gauge!("karst_actors_lag_records", Unit::Count, "records between the position and the end of a partition");
+    describe_gauge!("karst_actors_watermark_seconds", Unit::Seconds, "log watermark of a partition, since the epoch");
+    describe_gauge!("karst_actors_partition_paused", Unit::Count, "1 while a partition is paused by backpressure");
+    describe_gauge!("karst_actors_partition_rewinds", Unit::Count, "times a partition went back to its stored position");
+    describe_histogram!("karst_actors_commit_seconds", Unit::Seconds, "from the freeze of a commit until it is stored");
+    describe_histogram!("karst_actors_query_seconds", Unit::Seconds, "online queries, in the engine");
+    describe_counter!("karst_actors_query_errors_total", Unit::Count, "errors of online queries, by code");
+    karst_runtime::describe_metrics();
+}
+
+pub(crate) struct PartitionMetrics {
+    records: Counter,
+    bytes: Counter,
+    batch: Histogram,
+    lag: Gauge,
+    watermark: Gauge,
+    paused: Gauge,
+    rewinds: Gauge,
+}
+
+impl PartitionMetrics {
+    pub(crate) fn new(partition: &Partition) -> Self {
+        let labels = labels(partition);
+        Self {
+            records: counter!("karst_actors_records_total", &labels),
+            bytes: counter!("karst_actors_bytes_total", &labels),
+            batch: histogram!("karst_actors_batch_records", &labels),
+            lag: gauge!("karst_actors_lag_records", &labels),
+            watermark: gauge!("karst_actors_watermark_seconds", &labels),
+            paused: gauge!("karst_actors_partition_paused", &labels),
+            rewinds: gauge!("karst_actors_partition_rewinds", &labels),
+        }
+    }
+    pub(crate) fn fetched(&self, records: &Records) {
+        self.records.increment(records.len() as u64);
+        self.bytes.increment(records.bytes() as u64);
+        self.batch.record(records.len() as f64);
+    }
+    pub(crate) fn look(&self, partition: &Partition) {
+        self.lag.set(partition.lag().map_or(f64::NAN, |lag| lag as f64));
+        self.watermark.set(partition.watermark().map_or(f64::NAN, |at| at.0 as f64 / 1e6));
+        self.paused.set(f64::from(u8::from(partition.is_paused())));
+        self.rewinds.set(partition.rewinds() as f64);
+    }
+}
+
+fn labels(partition: &Partition) -> [(&'static str, String); 2] {
+    [("source", partition.settings.name.to_string()), ("partition", partition.id.to_string())]
+}
+
+fn by_reason(source: &str) -> Vec<Counter> {
+    let counter = |reason: &Reason| counter!("karst_actors_dead_letters_total", "source" => source.to_owned(), "reason" => reason.as_str());
+    Reason::ALL.iter().map(counter).collect()
+}
+
+fn count_dead(counters: &[Counter], outcomes: &[Outcome]) {
+    for outcome in outcomes {
+        if let Outcome::Dead(dead) = outcome
+            && let Some(nth) = Reason::ALL.iter().position(|reason| reason == dead)
+        {
+            counters[nth].increment(1);
+        }
+    }
+}
+
+pub(crate) struct ParseMetrics {
+    events: Counter,
+    late: Counter,
+    future: Counter,
+    tombstones: Counter,
+    dead: Vec<Counter>,
+}
+
+impl ParseMetrics {
+    pub(crate) fn new(partition: &Partition) -> Self {
+        let source = [("source", partition.settings.name.to_string())];
+        Self {
+            events: counter!("karst_actors_events_total", &source),
+            late: counter!("karst_actors_late_events_total", &source),
+            future: counter!("karst_actors_future_events_total", &source),
+            tombstones: counter!("karst_actors_tombstones_total", &source),
+            dead: by_reason(partition.settings.name.as_str()),
+        }
+    }
+    pub(crate) fn judged(&self, outcomes: &[Outcome], future: u64) {
+        let count = |wanted: Outcome| outcomes.iter().filter(|outcome| **outcome == wanted).count() as u64;
+        self.events.increment(count(Outcome::Skipped)); // not yet resolved
+        self.late.increment(count(Outcome::Late));
+        self.tombstones.increment(count(Outcome::Tombstone));
+        self.future.increment(future);
+        count_dead(&self.dead, outcomes);
+    }
+}
+
+pub(crate) struct ResolverMetrics {
+    applied: Counter,
+    skipped: Counter,
+    updates: Counter,
+    dead: Vec<Counter>,
+}
+
+impl ResolverMetrics {
+    pub(crate) fn new(partition: &Partition) -> Self {
+        let source = [("source", partition.settings.name.to_string())];
+        Self {
+            applied: counter!("karst_actors_applied_records_total", &source),
+            skipped: counter!("karst_actors_skipped_records_total", &source),
+            updates: counter!("karst_actors_updates_total", &source),
+            dead: by_reason(partition.settings.name.as_str()),
+        }
+    }
+    pub(crate) fn resolved(&self, outcomes: &[Outcome], updates: &Updates) {
+        let count = |wanted: Outcome| outcomes.iter().filter(|outcome| **outcome == wanted).count() as u64;
+        self.applied.increment(count(Outcome::Applied));
+        self.skipped.increment(count(Outcome::Skipped));
+        self.updates.increment(updates.len() as u64);
+        // Those of the parse stage are counted there.
+        let own = |outcome: &&Outcome| {
+            matches!(outcome, Outcome::Dead(Reason::ResolverError | Reason::MissingKey | Reason::Panicked))
+        };
+        let own: Vec<Outcome> = outcomes.iter().filter(own).copied().collect();
+        count_dead(&self.dead, &own);
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct ShardMetrics {
+    commit: Histogram,
+    applied: Counter,
+}
+
+impl ShardMetrics {
+    pub(crate) fn new(shard: &str) -> Self {
+        let shard = [("shard", shard.to_owned())];
+        Self { commit: histogram!("karst_actors_commit_seconds", &shard), applied: counter!("karst_actors_applied_updates_total", &shard) }
+    }
+    pub(crate) fn committed(&self, took: Duration) {
+        self.commit.record(took.as_secs_f64());
+    }
+    pub(crate) fn applied(&self, updates: usize) {
+        self.applied.increment(updates as u64);
+    }
+}

@@ -1,0 +1,124 @@
+//! Hop 2: decodes records into messages and judges each of them: event time, watermark, lateness.
+//!
+//! Invariants:
+//! - every record gets exactly one outcome, or a cause to resolve it;
+//! - the verdict depends on the log up to the record alone, never on a clock or on how batches were cut;
+//! - the judge's state moves only when a batch is done: a batch that fails half-way is judged again from the same state.
+
+use std::sync::Arc;
+
+use karst_connectors::{BatchDecoder, DecodedRecord};
+use karst_runtime::{Mailbox, Stage, StageError, Verdict, verdict};
+use karst_state::WatermarkState;
+use karst_types::{DeadLetter, EventTime, Outcome, Reason, RecordRef, Records, TimeSpan, update::Cause};
+
+use crate::{
+    dead_letter::dead_letter,
+    metrics::ParseMetrics,
+    partition::Partition,
+    protocol::{Events, Fetch, NoControl, NoMessages, Passage},
+};
+
+const STAGE: &str = "parse_stage";
+
+/// Beyond the skew an event is from the future, but may be true (a booked flight). A year ahead of its own record, it is a
+/// mistake of a unit or a corrupt field.
+const FUTURE_MAX: TimeSpan = TimeSpan::from_secs(366 * 86_400);
+
+pub(crate) struct ParseStage {
+    pub(crate) partition: Arc<Partition>,
+    pub(crate) decoder: Box<dyn BatchDecoder>,
+    pub(crate) next: Mailbox<Events, NoControl>,
+    pub(crate) metrics: ParseMetrics,
+}
+
+impl ParseStage {
+    fn judge(&self, passage: Passage, records: Records, decoded: karst_connectors::Decoded) -> Events {
+        let settings = &self.partition.settings;
+        let mut log = self.partition.judged(passage.epoch, passage.start);
+        let count = records.len();
+        let mut causes = Vec::with_capacity(count);
+        let mut outcomes = Vec::with_capacity(count);
+        let mut watermarks = Vec::with_capacity(count);
+        let mut dead_letters: Vec<DeadLetter> = Vec::new();
+        let mut future = 0;
+        for (record, decoded) in records.iter().zip(decoded.events) {
+            let (outcome, cause) = match decoded {
+                DecodedRecord::Tombstone => (Outcome::Tombstone, None),
+                DecodedRecord::Fault { reason, error } => {
+                    dead_letters.push(dead_letter(record, STAGE, reason, &error));
+                    (Outcome::Dead(reason), None)
+                }
+                DecodedRecord::Message { event_time } => {
+                    let event_time = event_time.unwrap_or(EventTime(record.broker_time().0));
+                    let before = log.watermark(settings.disorder);
+                    if log.observe(event_time, record.broker_time(), settings.max_future_skew) {
+                        future += 1;
+                    }
+                    if let Err(error) = in_range(event_time, record) {
+                        dead_letters.push(dead_letter(record, STAGE, Reason::EventTimeOutOfRange, &error));
+                        (Outcome::Dead(Reason::EventTimeOutOfRange), None)
+                    } else {
+                        match verdict(event_time, before, settings.late_arrival_deadline) {
+                            Verdict::Late { .. } => (Outcome::Late, None),
+                            Verdict::OnTime => (Outcome::Skipped, Some(Cause { offset: record.offset(), event_time })),
+                        }
+                    }
+                }
+            };
+            outcomes.push(outcome);
+            causes.push(cause);
+            watermarks.push(WatermarkState { max_event_time: log.stored() });
+        }
+        self.metrics.judged(&outcomes, future);
+        self.partition.set_judged(passage.epoch, log);
+        let records = Arc::new(records);
+        Events { passage, records, first: 0, messages: decoded.messages, causes, outcomes, dead_letters, watermarks }
+    }
+
+    async fn send(&self, events: Events) -> Result<(), StageError> {
+        self.next.send(events).await.map_err(|_| StageError::broken("the stream resolver has been stopped"))
+    }
+}
+
+fn in_range(event_time: EventTime, record: RecordRef<'_>) -> Result<(), String> {
+    let latest = EventTime(record.broker_time().0).plus(FUTURE_MAX);
+    if event_time < EventTime(0) || event_time > latest {
+        let got = event_time.0;
+        return Err(format!("event time: expected one from 1970-01-01T00:00:00Z to {latest} (a year after the record), got {got}us"));
+    }
+    Ok(())
+}
+
+impl Stage for ParseStage {
+    type Message = Fetch;
+    type Control = NoControl;
+
+    async fn handle(&mut self, fetch: &mut Fetch) -> Result<(), StageError> {
+        if fetch.records.is_empty() {
+            return Ok(()); // its records went with an attempt that was cut off; the router misses them and asks again
+        }
+        let decoded = self.decoder.decode(&fetch.records);
+        // Nothing panics from here on but for a fault of our own; then the router sees the missing batch, and the partition
+        // rewinds.
+        let empty = Records::new(fetch.records.source().clone(), fetch.records.partition());
+        let records = std::mem::replace(&mut fetch.records, empty);
+        let events = self.judge(fetch.passage.clone(), records, decoded);
+        self.send(events).await
+    }
+
+    async fn control(&mut self, control: NoControl) -> Result<(), StageError> {
+        match control {}
+    }
+
+    async fn poison(&mut self, fetch: &mut Fetch, cause: &str) -> Result<(), StageError> {
+        let events = fetch.records.iter().map(|_| DecodedRecord::Fault {
+            reason: Reason::Panicked,
+            error: format!("decoding panicked: {cause}"),
+        });
+        let decoded =
+            karst_connectors::Decoded { messages: Box::new(NoMessages(fetch.records.len())), events: events.collect() };
+        let events = self.judge(fetch.passage.clone(), fetch.records.clone(), decoded);
+        self.send(events).await
+    }
+}

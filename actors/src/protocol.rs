@@ -1,0 +1,184 @@
+//! Every message that crosses a mailbox, in path order. Only batches travel.
+//!
+//! One batch of a partition keeps its identity from hop 1 to hop 5: `epoch` (which incarnation of the partition sent it) and
+//! `link` (the record just before it). The router checks that each batch follows its predecessor, so that a batch lost on the
+//! way is seen; from there on the numbers of the lane do the same (`karst_state::lane`).
+
+use std::sync::Arc;
+
+use karst_connectors::BatchDecoder;
+use karst_runtime::{Credit, Payload};
+use karst_state::{LaneId, LanePosition, ShardBatch, SourceBatch, WatermarkState};
+use karst_types::{DeadLetter, Offset, Outcome, Records, Updates, message::AnyMessages, update::Cause};
+use tokio::sync::oneshot;
+
+/// What a batch follows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Link {
+    /// It is the first of its epoch.
+    Start,
+    /// The record with this offset.
+    After(Offset),
+}
+
+/// What every batch of a partition carries through all hops.
+#[derive(Clone, Debug)]
+pub(crate) struct Passage {
+    pub(crate) epoch: u64,
+    pub(crate) link: Link,
+    /// The watermark as of the start of the epoch: whoever has not seen the epoch yet starts from it.
+    pub(crate) start: WatermarkState,
+    /// Comes back to the source partition once every shard has applied the batch.
+    pub(crate) credit: Credit,
+}
+
+/// Hop 1 → 2.
+pub(crate) struct Fetch {
+    pub(crate) passage: Passage,
+    pub(crate) records: Records,
+}
+
+impl Payload for Fetch {
+    fn len(&self) -> usize {
+        self.records.len()
+    }
+    fn singles(&mut self) -> Vec<Self> {
+        let mut link = self.passage.link;
+        (0..self.records.len())
+            .map(|index| {
+                let records = self.records.slice(index..index + 1);
+                let passage = Passage { link, ..self.passage.clone() };
+                link = Link::After(self.records.get(index).offset());
+                Self { passage, records }
+            })
+            .collect()
+    }
+}
+
+/// Hop 2 → 3: judged events; slot `i` of everything belongs to record `i`.
+pub(crate) struct Events {
+    pub(crate) passage: Passage,
+    pub(crate) records: Arc<Records>,
+    /// Which records of `records` are meant: all of them, but for a batch that was cut after a failure.
+    pub(crate) first: usize,
+    pub(crate) messages: Box<dyn AnyMessages>,
+    /// `None`: no resolver runs.
+    pub(crate) causes: Vec<Option<Cause>>,
+    /// What is decided already; [`Outcome::Skipped`] until a resolver writes something.
+    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) dead_letters: Vec<DeadLetter>,
+    /// As of each record, so that a cut batch still has the right one at its end.
+    pub(crate) watermarks: Vec<WatermarkState>,
+}
+
+/// The message of a record that has none any more: it is decoded again when it is needed.
+pub(crate) struct NoMessages(pub(crate) usize);
+
+impl AnyMessages for NoMessages {
+    fn as_any_mut(&mut self) -> &mut dyn std::any::Any {
+        self
+    }
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+impl Payload for Events {
+    fn len(&self) -> usize {
+        self.causes.len()
+    }
+    fn singles(&mut self) -> Vec<Self> {
+        let mut link = self.passage.link;
+        let mut letters = std::mem::take(&mut self.dead_letters);
+        (0..self.causes.len())
+            .map(|index| {
+                let offset = self.records.get(self.first + index).offset();
+                let passage = Passage { link, ..self.passage.clone() };
+                link = Link::After(offset);
+                Self {
+                    passage,
+                    records: Arc::clone(&self.records),
+                    first: self.first + index,
+                    messages: Box::new(NoMessages(1)),
+                    causes: vec![self.causes[index]],
+                    outcomes: vec![self.outcomes[index]],
+                    dead_letters: letters.extract_if(.., |letter| letter.offset == offset).collect(),
+                    watermarks: vec![self.watermarks[index]],
+                }
+            })
+            .collect()
+    }
+}
+
+/// Hop 3 → 4.
+pub(crate) struct Resolved {
+    pub(crate) passage: Passage,
+    pub(crate) first: Offset,
+    pub(crate) through: Offset,
+    pub(crate) updates: Updates,
+    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) dead_letters: Vec<DeadLetter>,
+    pub(crate) watermark: WatermarkState,
+}
+
+impl Payload for Resolved {
+    fn len(&self) -> usize {
+        1 // routing looks at no record: there is none to be blamed
+    }
+    fn singles(&mut self) -> Vec<Self> {
+        Vec::new()
+    }
+}
+
+/// Hop 4 → 5, for a shard of feature values.
+pub(crate) struct ShardMessage(pub(crate) ShardBatch);
+/// Hop 4 → 5, for the source shard.
+pub(crate) struct SourceMessage(pub(crate) SourceBatch);
+
+macro_rules! lane_payload {
+    ($name:ident) => {
+        impl Payload for $name {
+            fn len(&self) -> usize {
+                1 // a lane message is applied whole or not at all; a failure rewinds the partition
+            }
+            fn singles(&mut self) -> Vec<Self> {
+                Vec::new()
+            }
+        }
+    };
+}
+lane_payload!(ShardMessage);
+lane_payload!(SourceMessage);
+
+/// A source partition has no data lane: it fetches.
+pub(crate) enum NoData {}
+
+impl Payload for NoData {
+    fn len(&self) -> usize {
+        match *self {}
+    }
+    fn singles(&mut self) -> Vec<Self> {
+        Vec::new()
+    }
+}
+
+/// To a source partition, overtaking data.
+#[derive(Debug)]
+pub(crate) enum PartitionControl {
+    /// A message of this epoch is missing somewhere: start a new epoch. Older epochs are answered by nothing.
+    Rewind { epoch: u64, why: &'static str },
+    /// A shard went back to its last commit: whatever the epoch, start a new one.
+    ShardRestarted { shard: String },
+}
+
+/// To a shard, overtaking data.
+pub(crate) enum ShardControl {
+    /// The handshake of an epoch that begins.
+    Reset { lane: LaneId, epoch: u64, answer: oneshot::Sender<LanePosition> },
+}
+
+/// To stages that need no orders.
+pub(crate) enum NoControl {}
+
+/// Makes a decoder; each stage has its own.
+pub(crate) type MakeDecoder = Arc<dyn Fn() -> Box<dyn BatchDecoder> + Send + Sync>;

@@ -1,0 +1,121 @@
+//! Hop 4: cuts the updates of a batch by shard, and numbers what goes into each lane.
+//!
+//! Invariants:
+//! - a batch becomes exactly one message for every shard and one for the source shard, also where there is nothing in it: so
+//!   each batch end is a frontier everywhere (`karst_state::lane`);
+//! - a batch is passed on only right after its predecessor of the same epoch; otherwise the partition is told to rewind.
+
+use std::sync::Arc;
+
+use karst_runtime::{Mailbox, Stage, StageError};
+use karst_state::{LaneHead, ShardBatch, SourceBatch};
+use karst_types::{Clock, Offset, Outcomes, ShardCount, Updates, shard_of};
+
+use crate::{
+    partition::{Partition, PartitionMailbox},
+    protocol::{Link, NoControl, PartitionControl, Resolved, ShardMessage, SourceMessage},
+    source_partition::Shards,
+};
+
+pub(crate) struct ShardRouter {
+    pub(crate) partition: Arc<Partition>,
+    pub(crate) count: ShardCount,
+    pub(crate) shards: Shards,
+    pub(crate) origin: PartitionMailbox,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Of the epoch that is passing: the number of the next message, and the last record of the batch before. Unknown after a
+    /// rebuild.
+    pub(crate) lane: Option<Lane>,
+}
+
+pub(crate) struct Lane {
+    epoch: u64,
+    next: u64,
+    last: Offset,
+}
+
+impl ShardRouter {
+    /// The number of this batch in its lanes; `None` if it must not pass.
+    fn number(&mut self, batch: &Resolved) -> Option<u64> {
+        let epoch = batch.passage.epoch;
+        if epoch < self.partition.epoch() {
+            return None; // of an incarnation that is gone: the shards would drop it
+        }
+        let number = match (&self.lane, batch.passage.link) {
+            (_, Link::Start) => 1,
+            (Some(lane), Link::After(before)) if lane.epoch == epoch && lane.last == before => lane.next,
+            _ => {
+                // A full control lane already holds such a message.
+                let _ = self.origin.try_control(PartitionControl::Rewind { epoch, why: "a batch was lost before the router" });
+                return None;
+            }
+        };
+        self.lane = Some(Lane { epoch, next: number + 1, last: batch.through });
+        Some(number)
+    }
+
+    fn cut(&self, updates: &Updates) -> Vec<Updates> {
+        let shards = usize::from(self.count.get());
+        let (source, partition) = (updates.source(), updates.partition());
+        let share = |whole: usize| whole / shards + whole / (4 * shards) + 1; // a quarter more than fair: rarely grows
+        let mut parts: Vec<_> = (0..shards)
+            .map(|_| Updates::with_capacity(source, partition, share(updates.len()), share(updates.bytes())))
+            .collect();
+        for update in updates.iter() {
+            parts[usize::from(shard_of(update.hash, self.count).0)].copy(update);
+        }
+        parts
+    }
+}
+
+impl Stage for ShardRouter {
+    type Message = Resolved;
+    type Control = NoControl;
+
+    async fn handle(&mut self, batch: &mut Resolved) -> Result<(), StageError> {
+        let parts = if self.count.get() > 1 { Some(self.cut(&batch.updates)) } else { None };
+        let Some(lane_seq) = self.number(batch) else { return Ok(()) };
+        let head = LaneHead {
+            source: self.partition.source,
+            partition: self.partition.id,
+            epoch: batch.passage.epoch,
+            lane_seq,
+            through: batch.through,
+        };
+        let stored_at = self.clock.now();
+        let empty = Updates::new(self.partition.source, self.partition.id);
+        let parts = parts.unwrap_or_else(|| vec![std::mem::replace(&mut batch.updates, empty)]);
+        let closed = |_| StageError::broken("a shard has been stopped");
+        for (shard, updates) in self.shards.shards.iter().zip(parts) {
+            let credit = Some(Box::new(batch.passage.credit.clone()) as _);
+            shard.send(ShardMessage(ShardBatch { head, updates, stored_at, credit })).await.map_err(closed)?;
+        }
+        let facts = SourceBatch {
+            head,
+            first: batch.first,
+            outcomes: batch.outcomes.iter().copied().collect::<Outcomes>(),
+            dead_letters: std::mem::take(&mut batch.dead_letters),
+            watermark: batch.watermark,
+            credit: Some(Box::new(batch.passage.credit.clone())),
+        };
+        self.shards.source.send(SourceMessage(facts)).await.map_err(closed)
+    }
+
+    async fn control(&mut self, control: NoControl) -> Result<(), StageError> {
+        match control {}
+    }
+
+    /// Routing looks at no record, so none is to blame: the batch is left out, and the partition rewinds.
+    async fn poison(&mut self, batch: &mut Resolved, cause: &str) -> Result<(), StageError> {
+        tracing::error!(partition = %self.partition.label, cause, "the router failed on a batch; the partition rewinds");
+        self.lane = None;
+        let epoch = batch.passage.epoch;
+        self.origin
+            .control(PartitionControl::Rewind { epoch, why: "the router failed" })
+            .await
+            .map_err(|_| StageError::broken("the source partition has been stopped"))
+    }
+}
+
+/// The mailbox that leads here.
+pub(crate) type RouterMailbox = Mailbox<Resolved, NoControl>;

@@ -1,0 +1,242 @@
+//! Hop 1: reads the records of one partition, a credit for each batch.
+//!
+//! Invariants:
+//! - every start and every rewind is a new epoch, announced to every shard before the first record of it is read;
+//! - reading starts at a recorded barrier that no shard has passed unsaved (`Store::restart_point`), with the watermark of
+//!   that barrier;
+//! - at most `credits` batches are on the way to the shards: then nothing more is read, the source's buffer fills, and the
+//!   source pauses the partition;
+//! - a batch ends exactly where the source shard stands, if it would pass that place.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use karst_connectors::{Fetched, PartitionReader, RunningSource};
+use karst_runtime::{Credit, Credits, Mailbox, Stage, StageError, waiting_for};
+use karst_state::{LaneId, Store, WatermarkState};
+use karst_types::{Offset, Records, Retry};
+use tokio::sync::oneshot;
+
+use crate::{
+    error::stage_error,
+    metrics::PartitionMetrics,
+    partition::Partition,
+    protocol::{Fetch, Link, NoControl, NoData, PartitionControl, Passage, ShardControl},
+    store_shard::{ShardMailbox, SourceShardMailbox},
+};
+
+/// How often the lag is looked at and the position told to the broker.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Where the shards are reached.
+#[derive(Clone)]
+pub(crate) struct Shards {
+    pub(crate) shards: Vec<ShardMailbox>,
+    pub(crate) source: SourceShardMailbox,
+}
+
+pub(crate) struct SourcePartition {
+    pub(crate) partition: Arc<Partition>,
+    pub(crate) running: Arc<dyn RunningSource>,
+    pub(crate) store: Store,
+    pub(crate) shards: Shards,
+    pub(crate) credits: Credits,
+    pub(crate) next: Mailbox<Fetch, NoControl>,
+    pub(crate) metrics: PartitionMetrics,
+    /// `None`: an epoch must begin before anything is read.
+    pub(crate) reading: Option<Reading>,
+    pub(crate) told: Option<Offset>,
+}
+
+/// One epoch.
+pub(crate) struct Reading {
+    epoch: u64,
+    start: WatermarkState,
+    reader: Box<dyn PartitionReader>,
+    link: Link,
+    /// Where the source shard stands: a batch must not straddle it.
+    cut: Option<Offset>,
+    credit: Option<Credit>,
+    ready: VecDeque<Records>,
+}
+
+impl SourcePartition {
+    async fn begin(&mut self) -> Result<(), StageError> {
+        let lane = self.partition.lane();
+        let epoch = self.partition.next_epoch();
+        let cut = announce(&self.shards, lane, epoch).await?;
+        let point = self.store.restart_point(lane);
+        let mut reader = self.running.reader(self.partition.id).map_err(stage_error)?;
+        let from = reader.seek(point.after.map(Offset::next)).await.map_err(stage_error)?;
+        tracing::info!(partition = %self.partition.label, epoch, from = from.0, "partition starts");
+        self.reading = Some(Reading {
+            epoch,
+            start: point.watermark,
+            reader,
+            link: Link::Start,
+            cut,
+            credit: None,
+            ready: VecDeque::new(),
+        });
+        Ok(())
+    }
+
+    fn tell_broker(&mut self) {
+        let Some(reading) = &mut self.reading else { return };
+        let committed = self.store.committed(self.partition.lane());
+        if committed > self.told
+            && let Some(through) = committed
+        {
+            reading.reader.commit(through);
+            self.told = committed;
+        }
+        self.partition.look(reading.reader.lag(), reading.reader.paused());
+        self.metrics.look(&self.partition);
+    }
+}
+
+/// Tells every shard that `epoch` begins; from then on it drops what older epochs sent. Returns where the source shard stands.
+async fn announce(shards: &Shards, lane: LaneId, epoch: u64) -> Result<Option<Offset>, StageError> {
+    let mut answers = Vec::with_capacity(shards.shards.len());
+    for shard in &shards.shards {
+        let (answer, position) = oneshot::channel();
+        shard.control(ShardControl::Reset { lane, epoch, answer }).await.map_err(|_| stopped())?;
+        answers.push((shard.name().to_owned(), position));
+    }
+    let (answer, position) = oneshot::channel();
+    shards.source.control(ShardControl::Reset { lane, epoch, answer }).await.map_err(|_| stopped())?;
+    for (name, position) in answers {
+        // A shard that restarts drops the question; asking again begins another epoch.
+        waiting_for(&name, position).await.map_err(|_| StageError::unavailable(format!("{name} is restarting")))?;
+    }
+    let position = waiting_for(shards.source.name(), position).await;
+    Ok(position.map_err(|_| StageError::unavailable("the source shard is restarting"))?.applied)
+}
+
+fn stopped() -> StageError {
+    StageError::unavailable("a shard has been stopped")
+}
+
+impl Stage for SourcePartition {
+    type Message = NoData;
+    type Control = PartitionControl;
+
+    async fn handle(&mut self, message: &mut NoData) -> Result<(), StageError> {
+        match *message {}
+    }
+    async fn poison(&mut self, message: &mut NoData, _: &str) -> Result<(), StageError> {
+        match *message {}
+    }
+
+    async fn control(&mut self, control: PartitionControl) -> Result<(), StageError> {
+        match control {
+            PartitionControl::Rewind { epoch, why } => {
+                let current = self.partition.epoch();
+                if self.reading.is_some() && epoch == current {
+                    tracing::info!(partition = %self.partition.label, epoch, why, "partition rewinds");
+                    self.reading = None;
+                }
+            }
+            PartitionControl::ShardRestarted { shard } => {
+                if self.reading.take().is_some() {
+                    tracing::info!(partition = %self.partition.label, shard, "partition rewinds: a shard is back at its last commit");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn pull(&mut self) -> Result<(), StageError> {
+        if self.reading.is_none() {
+            self.begin().await?;
+        }
+        let Some(reading) = &mut self.reading else { return Ok(()) };
+        if reading.ready.is_empty() {
+            if reading.credit.is_none() {
+                reading.credit = Some(self.credits.acquire().await);
+            }
+            match reading.reader.next().await {
+                Ok(Fetched::Records(records)) => {
+                    self.metrics.fetched(&records);
+                    let last = records.last_offset().unwrap_or_default();
+                    self.partition.fetched(last, reading.reader.lag(), reading.reader.paused());
+                    reading.ready.extend(cut_at(records, reading.cut));
+                }
+                Ok(Fetched::EndOfLog { .. }) => {
+                    self.partition.set_caught_up();
+                    return Ok(());
+                }
+                Err(error) => {
+                    self.reading = None; // a reader repeats its fault until it is told where to go on
+                    if error.retry() == Retry::Never {
+                        tracing::error!(partition = %self.partition.label, %error, "partition stops");
+                    }
+                    return Err(stage_error(error));
+                }
+            }
+        }
+        // Room first, then the batch: this future may be dropped while it waits, and nothing may be lost by that.
+        self.next.room().await.map_err(|_| StageError::broken("the parse stage has been stopped"))?;
+        let credit = match reading.credit.take() {
+            Some(credit) => credit,
+            None => self.credits.acquire().await,
+        };
+        if let Some(records) = reading.ready.pop_front() {
+            let through = records.last_offset().unwrap_or_default();
+            let passage = Passage { epoch: reading.epoch, link: reading.link, start: reading.start, credit };
+            reading.link = Link::After(through);
+            if self.next.try_send(Fetch { passage, records }).is_err() {
+                // The only sender found no room where there was some: the stage is stopping. What is not sent is replayed.
+                self.reading = None;
+            }
+        }
+        Ok(())
+    }
+
+    fn tick_interval(&self) -> Option<Duration> {
+        Some(LOOK_EVERY)
+    }
+    async fn tick(&mut self) -> Result<(), StageError> {
+        self.tell_broker();
+        Ok(())
+    }
+    async fn stopped(&mut self) -> Result<(), StageError> {
+        self.tell_broker();
+        Ok(())
+    }
+}
+
+/// The batch, in two if it would straddle `cut`.
+fn cut_at(records: Records, cut: Option<Offset>) -> impl Iterator<Item = Records> {
+    let inside = cut.filter(|cut| records.first_offset() <= Some(*cut) && records.last_offset() > Some(*cut));
+    let (first, second) = match inside {
+        Some(cut) => {
+            let at = records.iter().take_while(|record| record.offset() <= cut).count();
+            (records.slice(0..at), Some(records.slice(at..records.len())))
+        }
+        None => (records, None),
+    };
+    std::iter::once(first).chain(second)
+}
+
+#[cfg(test)]
+mod tests {
+    use karst_types::{BrokerTime, PartitionId};
+
+    use super::*;
+
+    fn offsets(records: &Records) -> Vec<i64> {
+        records.iter().map(|record| record.offset().0).collect()
+    }
+
+    #[test]
+    fn a_batch_ends_where_the_source_shard_stands() {
+        let mut records = Records::new("clicks".into(), PartitionId(0));
+        [3, 5, 9].iter().for_each(|offset| records.push(Offset(*offset), BrokerTime(0), None, None));
+        let cut = |at: Option<i64>| cut_at(records.clone(), at.map(Offset)).map(|part| offsets(&part)).collect::<Vec<_>>();
+        assert_eq!(cut(None), [vec![3, 5, 9]]);
+        assert_eq!(cut(Some(2)), [vec![3, 5, 9]]);
+        assert_eq!(cut(Some(9)), [vec![3, 5, 9]]);
+        assert_eq!(cut(Some(3)), [vec![3], vec![5, 9]]);
+        assert_eq!(cut(Some(6)), [vec![3, 5], vec![9]], "an offset inside a gap");
+    }
+}

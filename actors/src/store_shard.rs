@@ -1,0 +1,243 @@
+//! Hop 5: one shard. Applies what its lanes bring, and commits in groups behind that, on another thread.
+//!
+//! Invariants:
+//! - the shard's turn never waits for the disk, except when as much again has gathered as the commit on its way holds;
+//! - a commit starts at once when the lanes have been empty for [`IDLE`], under load every `commit_interval`, or when enough
+//!   has gathered (DESIGN S7);
+//! - after any failure the writer is built anew from the last commit, and every partition is told to rewind.
+
+use std::{sync::Arc, time::Duration};
+
+use karst_runtime::{Mailbox, Payload, Stage, StageError, waiting_for};
+use karst_state::{Applied, CommitWriter, Committed, FrozenCommit, LaneHead, LaneId, LanePosition, ShardWriter, SourceWriter, Store};
+use karst_types::{Clock, TimeSpan};
+use parking_lot::RwLock;
+
+use crate::{
+    committer::Committer,
+    error::state_error,
+    metrics::ShardMetrics,
+    partition::{Partition, PartitionMailbox},
+    protocol::{PartitionControl, ShardControl, ShardMessage, SourceMessage},
+};
+
+/// Lanes that were empty for this long are idle: what has gathered is committed at once.
+const IDLE: Duration = Duration::from_millis(4);
+
+/// The mailbox of a shard of feature values.
+pub(crate) type ShardMailbox = Mailbox<ShardMessage, ShardControl>;
+/// The mailbox of the source shard.
+pub(crate) type SourceShardMailbox = Mailbox<SourceMessage, ShardControl>;
+
+/// Every partition of the engine: whom a shard tells to rewind.
+#[derive(Clone, Default)]
+pub(crate) struct Origins(Arc<RwLock<Vec<(Arc<Partition>, PartitionMailbox)>>>);
+
+impl Origins {
+    pub(crate) fn add(&self, partition: Arc<Partition>, mailbox: PartitionMailbox) {
+        self.0.write().push((partition, mailbox));
+    }
+    pub(crate) fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.0.read().iter().map(|(partition, _)| Arc::clone(partition)).collect()
+    }
+    fn rewind(&self, lane: LaneId, epoch: u64, why: &'static str) {
+        for (partition, mailbox) in self.0.read().iter().filter(|(partition, _)| partition.lane() == lane) {
+            tracing::debug!(partition = %partition.label, epoch, why, "asking for a rewind");
+            // A full control lane already holds such a message.
+            let _ = mailbox.try_control(PartitionControl::Rewind { epoch, why });
+        }
+    }
+    fn shard_restarted(&self, shard: &str) {
+        for (partition, mailbox) in self.0.read().iter() {
+            let told = mailbox.try_control(PartitionControl::ShardRestarted { shard: shard.to_owned() });
+            if told.is_err() {
+                tracing::debug!(partition = %partition.label, shard, "a partition with a full control lane rewinds anyway");
+            }
+        }
+    }
+}
+
+/// What the two kinds of shard have in common.
+pub(crate) trait Writer: Sized + 'static {
+    type Message: Payload;
+    fn head(message: &Self::Message) -> LaneHead;
+    fn apply(&mut self, message: &mut Self::Message) -> karst_state::Result<Applied>;
+    fn reset_lane(&mut self, lane: LaneId, epoch: u64) -> LanePosition;
+    fn freeze(&mut self) -> Option<FrozenCommit>;
+    fn committed(&mut self, done: &Committed);
+    fn has_uncommitted(&self) -> bool;
+    fn must_commit(&self) -> bool;
+    fn is_full(&self) -> bool;
+    fn commit_in_flight(&self) -> bool;
+}
+
+macro_rules! writer {
+    ($writer:ty, $message:ident) => {
+        impl Writer for $writer {
+            type Message = $message;
+            fn head(message: &$message) -> LaneHead {
+                message.0.head
+            }
+            fn apply(&mut self, message: &mut $message) -> karst_state::Result<Applied> {
+                <$writer>::apply(self, &mut message.0)
+            }
+            fn reset_lane(&mut self, lane: LaneId, epoch: u64) -> LanePosition {
+                <$writer>::reset_lane(self, lane, epoch)
+            }
+            fn freeze(&mut self) -> Option<FrozenCommit> {
+                <$writer>::freeze(self)
+            }
+            fn committed(&mut self, done: &Committed) {
+                <$writer>::committed(self, done);
+            }
+            fn has_uncommitted(&self) -> bool {
+                <$writer>::has_uncommitted(self)
+            }
+            fn must_commit(&self) -> bool {
+                <$writer>::must_commit(self)
+            }
+            fn is_full(&self) -> bool {
+                <$writer>::is_full(self)
+            }
+            fn commit_in_flight(&self) -> bool {
+                <$writer>::commit_in_flight(self)
+            }
+        }
+    };
+}
+writer!(ShardWriter, ShardMessage);
+writer!(SourceWriter, SourceMessage);
+
+/// How a shard is built, again and again.
+pub(crate) struct ShardPlan<W> {
+    pub(crate) name: String,
+    pub(crate) store: Store,
+    pub(crate) open: fn(&Store, usize) -> karst_state::Result<W>,
+    pub(crate) commits: fn(&Store, usize) -> CommitWriter,
+    pub(crate) index: usize,
+    pub(crate) origins: Origins,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) commit_interval: TimeSpan,
+    pub(crate) metrics: ShardMetrics,
+}
+
+impl<W: Writer> ShardPlan<W> {
+    pub(crate) fn build(&self) -> Result<StoreShard<W>, StageError> {
+        let writer = (self.open)(&self.store, self.index).map_err(state_error)?;
+        let committer = Committer::start(&self.name, (self.commits)(&self.store, self.index))
+            .map_err(|error| StageError::broken(format!("could not start the commit thread of {}", self.name)).because(error))?;
+        Ok(StoreShard {
+            name: self.name.clone(),
+            writer,
+            committer,
+            origins: self.origins.clone(),
+            last_freeze: self.clock.elapsed(),
+            clock: Arc::clone(&self.clock),
+            commit_interval: self.commit_interval.to_duration(),
+            metrics: self.metrics.clone(),
+        })
+    }
+}
+
+pub(crate) struct StoreShard<W> {
+    name: String,
+    writer: W,
+    committer: Committer,
+    origins: Origins,
+    clock: Arc<dyn Clock>,
+    commit_interval: Duration,
+    last_freeze: Duration,
+    metrics: ShardMetrics,
+}
+
+impl<W: Writer> StoreShard<W> {
+    fn commit(&mut self) -> Result<(), StageError> {
+        if let Some(frozen) = self.writer.freeze() {
+            self.last_freeze = self.clock.elapsed();
+            self.committer.send(frozen)?;
+        }
+        Ok(())
+    }
+
+    fn done(&mut self, done: karst_state::Result<Committed>) -> Result<(), StageError> {
+        let done = done.map_err(state_error)?;
+        self.metrics.committed(self.clock.elapsed().saturating_sub(self.last_freeze));
+        self.writer.committed(&done);
+        Ok(())
+    }
+
+    async fn finish_commit(&mut self) -> Result<(), StageError> {
+        let done = waiting_for("its commit", self.committer.done()).await?;
+        self.done(done)
+    }
+
+    fn commit_due(&self) -> bool {
+        self.writer.has_uncommitted()
+            && !self.writer.commit_in_flight()
+            && (self.writer.must_commit() || self.clock.elapsed().saturating_sub(self.last_freeze) >= self.commit_interval)
+    }
+}
+
+impl<W: Writer> Stage for StoreShard<W> {
+    type Message = W::Message;
+    type Control = ShardControl;
+
+    /// What was applied and not committed is gone, and with it whatever the partitions had sent: they send it again.
+    async fn started(&mut self) -> Result<(), StageError> {
+        self.origins.shard_restarted(&self.name);
+        Ok(())
+    }
+
+    async fn handle(&mut self, message: &mut W::Message) -> Result<(), StageError> {
+        while let Some(done) = self.committer.try_done() {
+            self.done(done)?;
+        }
+        while self.writer.is_full() {
+            self.finish_commit().await?;
+        }
+        let head = W::head(message);
+        match self.writer.apply(message).map_err(state_error)? {
+            Applied::Applied { new, .. } => self.metrics.applied(new),
+            Applied::Duplicate | Applied::OldEpoch => {}
+            Applied::Gap => self.origins.rewind(head.lane(), head.epoch, "a shard misses a message"),
+        }
+        if self.commit_due() { self.commit() } else { Ok(()) }
+    }
+
+    async fn control(&mut self, control: ShardControl) -> Result<(), StageError> {
+        match control {
+            ShardControl::Reset { lane, epoch, answer } => {
+                // Whoever asked and went away begins another epoch.
+                let _ = answer.send(self.writer.reset_lane(lane, epoch));
+                Ok(())
+            }
+        }
+    }
+
+    /// No record is to blame: the writer is new, and the partitions rewind.
+    async fn poison(&mut self, message: &mut W::Message, cause: &str) -> Result<(), StageError> {
+        let head = W::head(message);
+        tracing::error!(shard = self.name, cause, "the shard failed on a batch twice; its partition rewinds");
+        self.origins.rewind(head.lane(), head.epoch, "a shard failed");
+        Ok(())
+    }
+
+    async fn pull(&mut self) -> Result<(), StageError> {
+        if self.writer.commit_in_flight() {
+            return self.finish_commit().await;
+        }
+        if !self.writer.has_uncommitted() {
+            return std::future::pending().await;
+        }
+        tokio::time::sleep(IDLE).await;
+        self.commit()
+    }
+
+    async fn stopped(&mut self) -> Result<(), StageError> {
+        while self.writer.has_uncommitted() || self.writer.commit_in_flight() {
+            self.commit()?;
+            self.finish_commit().await?;
+        }
+        Ok(())
+    }
+}

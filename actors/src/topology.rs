@@ -1,0 +1,201 @@
+//! THE wiring: which stages there are, in the order of the path, on which threads, with which mailboxes.
+//!
+//! ```text
+//! source_partition → parse_stage → stream_resolver → shard_router → store_shard (one per shard, and the source shard)
+//! ```
+//! The first four exist once for each partition; two of them share a thread, so that one partition alone can use two cores.
+//! [`diagram`] prints the same with capacities; a test compares it with the README.
+
+use std::{io, sync::Arc};
+
+use karst_connectors::RunningSource;
+use karst_features::{BatchResolver, Catalog, Mistakes};
+use karst_runtime::{Credits, HealthBoard, Host, Hosts, RestartPolicy, StageError, StageHandle, StageSpec, mailbox, spawn_on};
+use karst_state::Store;
+use karst_types::{Clock, ShardId};
+use parking_lot::Mutex;
+
+use crate::{
+    metrics::{ParseMetrics, PartitionMetrics, ResolverMetrics, ShardMetrics},
+    parse_stage::ParseStage,
+    partition::Partition,
+    protocol::MakeDecoder,
+    settings::EngineSettings,
+    shard_router::ShardRouter,
+    source_partition::{Shards, SourcePartition},
+    store_shard::{Origins, ShardPlan},
+    stream_resolver::StreamResolver,
+};
+
+/// The path as a mermaid flowchart; on each arrow the messages that the mailbox behind it holds.
+pub fn diagram(settings: &EngineSettings) -> String {
+    let EngineSettings { credits, mailbox, shard_mailbox, store, .. } = settings;
+    let shards = store.shards;
+    format!(
+        "flowchart LR\n\
+        \x20 log[(partition of a source)] -- \"records; {credits} credits\" --> source_partition\n\
+        \x20 source_partition -- \"Records; {mailbox}\" --> parse_stage\n\
+        \x20 parse_stage -- \"Events; {mailbox}\" --> stream_resolver\n\
+        \x20 stream_resolver -- \"Updates; {mailbox}\" --> shard_router\n\
+        \x20 shard_router -- \"Updates of a shard; {shard_mailbox}\" --> store_shard[\"store_shard × {shards}\"]\n\
+        \x20 shard_router -- \"outcomes, watermark, dead letters; {shard_mailbox}\" --> source_shard[source shard]\n\
+        \x20 store_shard -- \"one commit\" --> changelog[(values, positions, changelog)]\n\
+        \x20 source_shard -- \"one commit\" --> facts[(outcomes, watermarks, dead letters)]\n\
+        \x20 store_shard -. \"credit\" .-> source_partition\n\
+        \x20 query([query]) --> online_query -- \"reads, no mailbox\" --> store_shard\n"
+    )
+}
+
+/// What a partition's stages are made from.
+pub(crate) struct SourcePlan {
+    pub(crate) running: Arc<dyn RunningSource>,
+    pub(crate) decoder: MakeDecoder,
+    pub(crate) resolvers: MakeResolvers,
+}
+
+/// Binds the resolvers of a source; each stage has its own.
+pub(crate) type MakeResolvers = Arc<dyn Fn(&Catalog) -> Result<Vec<Box<dyn BatchResolver>>, Mistakes> + Send + Sync>;
+
+/// Everything that the stages of an engine share.
+pub(crate) struct Wiring {
+    settings: EngineSettings,
+    catalog: Arc<Catalog>,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    pub(crate) board: HealthBoard,
+    workers: Hosts,
+    shards: Shards,
+    pub(crate) origins: Origins,
+    handles: Mutex<Handles>,
+}
+
+/// In the order in which they are stopped.
+#[derive(Default)]
+struct Handles {
+    supervisors: Vec<StageHandle>,
+    path: [Vec<StageHandle>; 4],
+    shards: Vec<StageHandle>,
+}
+
+impl Wiring {
+    /// Starts the shards: the end of the path first, since everything before it leads there.
+    pub(crate) fn new(settings: EngineSettings, catalog: Arc<Catalog>, store: Store, clock: Arc<dyn Clock>) -> io::Result<Self> {
+        let board = HealthBoard::new();
+        let origins = Origins::default();
+        let workers = Hosts::new("karst-path", settings.worker_count())?;
+        let spec = |id: String| {
+            // A shard is never given up: what it needs is a disk that works again (DESIGN S7).
+            let restart = RestartPolicy { intensity: u32::MAX, healthy_messages: 1, ..RestartPolicy::default() };
+            let spec = StageSpec::new("store_shard", id, Arc::clone(&clock)).restart(restart).board(&board);
+            spec.capacity(settings.shard_mailbox).stuck_after(settings.stuck_after()).abort_stuck(false)
+        };
+        let mut handles = Handles::default();
+        let mut mailboxes = Vec::new();
+        for ShardId(shard) in store.shards().shards() {
+            let name = format!("shard {shard}");
+            let plan = ShardPlan {
+                name: name.clone(),
+                store: store.clone(),
+                open: |store, shard| store.shard_writer(ShardId(shard as u16)),
+                commits: |store, shard| store.commit_writer(ShardId(shard as u16)),
+                index: usize::from(shard),
+                origins: origins.clone(),
+                clock: Arc::clone(&clock),
+                commit_interval: settings.store.commit_interval,
+                metrics: ShardMetrics::new(&shard.to_string()),
+            };
+            let (mailbox, inbox) = mailbox(name.as_str(), settings.shard_mailbox);
+            handles.shards.push(spawn_on(&Host::new(&format!("shard-{shard}"))?, inbox, spec(name), move || plan.build()));
+            mailboxes.push(mailbox);
+        }
+        let plan = ShardPlan {
+            name: "source shard".to_owned(),
+            store: store.clone(),
+            open: |store, _| store.source_writer(),
+            commits: |store, _| store.source_commit_writer(),
+            index: 0,
+            origins: origins.clone(),
+            clock: Arc::clone(&clock),
+            commit_interval: settings.store.commit_interval,
+            metrics: ShardMetrics::new("source"),
+        };
+        let (source, inbox) = mailbox("source shard", settings.shard_mailbox);
+        handles.shards.push(spawn_on(&Host::new("shard-source")?, inbox, spec("source shard".to_owned()), move || plan.build()));
+        let shards = Shards { shards: mailboxes, source };
+        Ok(Self { settings, catalog, store, clock, board, workers, shards, origins, handles: Mutex::new(handles) })
+    }
+
+    /// The path of one partition: mailboxes first, then the stages, both in the order of the path.
+    pub(crate) fn partition(&self, partition: &Arc<Partition>, source: &SourcePlan) {
+        let label = partition.label.as_str();
+        let capacity = self.settings.mailbox;
+        let spec = |name: &'static str| {
+            let spec = StageSpec::new(name, format!("{name} {label}"), Arc::clone(&self.clock)).board(&self.board);
+            spec.capacity(capacity).stuck_after(self.settings.stuck_after())
+        };
+        let (to_partition, at_partition) = mailbox(format!("source_partition {label}"), 1);
+        let (to_parse, at_parse) = mailbox(format!("parse_stage {label}"), capacity);
+        let (to_resolver, at_resolver) = mailbox(format!("stream_resolver {label}"), capacity);
+        let (to_router, at_router) = mailbox(format!("shard_router {label}"), capacity);
+        self.origins.add(Arc::clone(partition), to_partition.clone());
+
+        let (front, back) = (self.workers.next().clone(), self.workers.next().clone());
+        let credits = Credits::new(format!("{label} credits"), self.settings.credits);
+        let (own, running, store, shards) =
+            (Arc::clone(partition), Arc::clone(&source.running), self.store.clone(), self.shards.clone());
+        let source_partition = spawn_on(&front, at_partition, spec("source_partition"), move || {
+            Ok(SourcePartition {
+                partition: Arc::clone(&own),
+                running: Arc::clone(&running),
+                store: store.clone(),
+                shards: shards.clone(),
+                credits: credits.clone(),
+                next: to_parse.clone(),
+                metrics: PartitionMetrics::new(&own),
+                reading: None,
+                told: None,
+            })
+        });
+        let (own, decoder) = (Arc::clone(partition), Arc::clone(&source.decoder));
+        let parse_stage = spawn_on(&front, at_parse, spec("parse_stage"), move || {
+            let (decoder, metrics) = (decoder(), ParseMetrics::new(&own));
+            Ok(ParseStage { partition: Arc::clone(&own), decoder, next: to_resolver.clone(), metrics })
+        });
+        let (own, decoder, resolvers, catalog) =
+            (Arc::clone(partition), Arc::clone(&source.decoder), Arc::clone(&source.resolvers), Arc::clone(&self.catalog));
+        let stream_resolver = spawn_on(&back, at_resolver, spec("stream_resolver"), move || {
+            let resolvers = resolvers(&catalog).map_err(|mistakes| StageError::broken(mistakes.to_string()))?;
+            let metrics = ResolverMetrics::new(&own);
+            Ok(StreamResolver { partition: Arc::clone(&own), resolvers, decoder: decoder(), next: to_router.clone(), metrics })
+        });
+        let (own, count, shards, clock) =
+            (Arc::clone(partition), self.store.shards(), self.shards.clone(), Arc::clone(&self.clock));
+        let shard_router = spawn_on(&back, at_router, spec("shard_router"), move || {
+            Ok(ShardRouter {
+                partition: Arc::clone(&own),
+                count,
+                shards: shards.clone(),
+                origin: to_partition.clone(),
+                clock: Arc::clone(&clock),
+                lane: None,
+            })
+        });
+
+        let mut handles = self.handles.lock();
+        let stages = [source_partition, parse_stage, stream_resolver, shard_router];
+        stages.into_iter().zip(&mut handles.path).for_each(|(stage, hop)| hop.push(stage));
+    }
+
+    /// A stage that is not on the path, stopped before all others.
+    pub(crate) fn supervisor(&self, spawn: impl FnOnce(&Host, StageSpec) -> StageHandle, id: String) {
+        let spec = StageSpec::new("source_supervisor", id, Arc::clone(&self.clock)).board(&self.board);
+        let handle = spawn(self.workers.next(), spec);
+        self.handles.lock().supervisors.push(handle);
+    }
+
+    /// Every stage in the order in which the path drains.
+    pub(crate) fn stages(&self) -> Vec<StageHandle> {
+        let handles = self.handles.lock();
+        handles.supervisors.iter().chain(handles.path.iter().flatten()).chain(&handles.shards).cloned().collect()
+    }
+}

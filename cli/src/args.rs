@@ -1,0 +1,180 @@
+//! The command line. The texts teach: every command has an example that works.
+
+use std::path::PathBuf;
+
+use clap::{Args as Flags, Parser, Subcommand};
+
+/// The `karst` command.
+#[derive(Parser, Debug)]
+#[command(
+    name = "karst",
+    version,
+    about = "Karst: event streams in, fresh feature values out.",
+    after_help = "Start here:\n  \
+        karst check --config karst.toml      is the configuration right? tells everything at once\n  \
+        karst run   --config karst.toml      read the sources, keep the features fresh, serve them\n  \
+        karst query --in user.id=ada --out user.last_page\n\n\
+        `karst run --help` explains the configuration file."
+)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be done.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Read the sources, keep the features fresh, and serve them until Ctrl-C
+    #[command(long_about = RUN, after_long_help = FILE)]
+    Run(RunArgs),
+    /// Check the whole configuration without starting anything
+    #[command(after_help = "Example:\n  karst check --config karst.toml\n\n\
+        Tells every mistake at once, each with its line, and ends with exit code 2 if there is one.")]
+    Check(ConfigArgs),
+    /// Ask a running engine for features
+    #[command(after_help = "Examples:\n  \
+        karst query --in user.id=ada --out user.last_page --out user.visits\n  \
+        karst query --in user.id=ada --out user                      all features of the class\n  \
+        karst query --in user.id=ada --out user.visits --staleness user.visits=10m --json\n\n\
+        The value of --in is read as JSON where it is JSON (42, true), and as text otherwise.\n\
+        Text that looks like a number: --in 'account.id=\"42\"'.")]
+    Query(QueryArgs),
+    /// Print the path that events take in a running engine, as a diagram (mermaid) with mailbox capacities
+    #[command(after_help = "Examples:\n  karst topology > topology.mmd\n  karst topology --json")]
+    Topology(PageArgs),
+    /// Print positions, lag, watermarks and counts of a running engine
+    #[command(after_help = "Example:\n  karst status --url http://127.0.0.1:8080")]
+    Status(PageArgs),
+    /// Print whether a running engine is well, and if not, what is not and why; exit code 1 if it is not
+    #[command(after_help = "Example:\n  karst health || echo 'something is wrong'")]
+    Health(PageArgs),
+}
+
+/// Where settings come from.
+#[derive(Flags, Debug, Clone, Default)]
+pub struct ConfigArgs {
+    /// The configuration file; without it, only the environment and flags count
+    #[arg(long, short, value_name = "FILE", env = "KARST_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Overrides one setting of [engine] or [server]: --set server.workers=2
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// Of `karst run`.
+#[derive(Flags, Debug, Clone, Default)]
+pub struct RunArgs {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Where to listen; the same as --set server.bind=ADDRESS
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub bind: Option<String>,
+    /// Where the state is kept; the same as --set engine.directory=DIRECTORY
+    #[arg(long, value_name = "DIRECTORY")]
+    pub directory: Option<String>,
+    /// What to log: error, warn, info, debug, trace, or by part: warn,karst_actors=debug
+    #[arg(long, value_name = "FILTER", env = "KARST_LOG", default_value = "warn")]
+    pub log: String,
+}
+
+impl RunArgs {
+    /// All overrides; the flags with names of their own come last, since the last one wins.
+    pub fn overrides(&self) -> Vec<String> {
+        let named = |key: &str, value: &Option<String>| value.as_ref().map(|value| format!("{key}={value}"));
+        let named = [named("server.bind", &self.bind), named("engine.directory", &self.directory)];
+        self.config.set.iter().cloned().chain(named.into_iter().flatten()).collect()
+    }
+}
+
+/// Where a running engine is.
+#[derive(Flags, Debug, Clone)]
+pub struct UrlArgs {
+    /// Where the engine serves
+    #[arg(long, env = "KARST_URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// How long to wait for an answer
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_span)]
+    pub timeout: karst::types::TimeSpan,
+}
+
+/// Of `karst query`.
+#[derive(Flags, Debug, Clone)]
+pub struct QueryArgs {
+    /// Where a running engine is.
+    #[command(flatten)]
+    pub at: UrlArgs,
+    /// A known value, usually the key: user.id=ada
+    #[arg(long = "in", value_name = "FEATURE=VALUE", required = true)]
+    pub inputs: Vec<String>,
+    /// A wanted feature (user.last_page), or a class (user) for all of its features
+    #[arg(long = "out", value_name = "FEATURE", required = true)]
+    pub outputs: Vec<String>,
+    /// How old a value may be: user.visits=10m, or for a class user=1h
+    #[arg(long, value_name = "FEATURE=DURATION")]
+    pub staleness: Vec<String>,
+    /// The time at which staleness is judged, RFC 3339; default: now
+    #[arg(long, value_name = "TIME")]
+    pub now: Option<String>,
+    /// Print the plan too
+    #[arg(long)]
+    pub explain: bool,
+    /// Print the answer as JSON, as it came
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Of the commands that print a page.
+#[derive(Flags, Debug, Clone)]
+pub struct PageArgs {
+    /// Where a running engine is.
+    #[command(flatten)]
+    pub at: UrlArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn parse_span(text: &str) -> Result<karst::types::TimeSpan, String> {
+    text.parse()
+}
+
+const RUN: &str = "Read the sources, keep the features fresh, and serve them until Ctrl-C.
+
+Ctrl-C (or SIGTERM) stops gracefully: what has been read is applied and stored, at most 25 s. A second one ends at once with
+exit code 75. Nothing is lost either way: the next start goes on from the stored positions.";
+
+const FILE: &str = r#"Example, karst.toml:
+
+  [engine]
+  directory = "./data"            # KARST_ENGINE_DIRECTORY, --directory
+  [server]
+  bind = "127.0.0.1:8080"         # KARST_SERVER_BIND, --bind
+
+  [[class]]
+  name = "user"
+  key = "id"
+  [class.features]
+  id = "str"                      # bool, int, float, time, str, bytes; a ? behind it allows null
+  last_page = "str"
+  visits = { type = "int?", max_staleness = "30d", description = "visits so far" }
+
+  [[source]]
+  name = "clicks"
+  kind = "file"                   # or "kafka", with bootstrap_servers = "localhost:9092"
+  path = "clicks.jsonl"
+  late_arrival_deadline = "30m"
+
+  [[resolver]]
+  name = "on_click"
+  source = "clicks"
+  skip_if_null = ["user_id"]      # such messages write nothing
+  where = { type = "click" }      # others write nothing
+  [resolver.set]                  # feature = field of the JSON message; a.b is field b of object a
+  "user.id" = "user_id"
+  "user.last_page" = "page.url"
+  "user.visits" = "visits"
+
+The field `event_time` of a message (RFC 3339 text, or whole microseconds) is its event time; without it the record's broker
+time stands in. Settings come from the file, then the environment (KARST_SERVER_BIND), then flags; the later one wins."#;

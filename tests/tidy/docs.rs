@@ -1,0 +1,134 @@
+//! Rules about the pages: what they name exists.
+
+use std::path::Path;
+
+use crate::{file, files, none, root};
+
+/// The lines of a page that are text, not a fenced block.
+fn prose(page: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut fenced = false;
+    page.lines().enumerate().filter(move |(_, line)| {
+        let fence = line.trim_start().starts_with("```");
+        fenced ^= fence;
+        !fenced && !fence
+    })
+}
+
+/// What stands between backticks.
+fn code_spans(line: &str) -> impl Iterator<Item = &str> {
+    line.split('`').skip(1).step_by(2)
+}
+
+/// The part of a page under a heading, up to the next heading of the same or a higher rank.
+pub fn section(page: &str, heading: &str) -> String {
+    let rank = |line: &str| line.chars().take_while(|c| *c == '#').count();
+    let mut lines = page.lines().skip_while(|line| rank(line) == 0 || line.trim_start_matches('#').trim() != heading);
+    let own = rank(lines.next().unwrap_or_else(|| panic!("there is no section {heading:?}")));
+    lines.take_while(|line| rank(line) == 0 || rank(line) > own).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether a code span means a file or folder of the checkout: `state/src/row.rs`, `tests/it`.
+fn is_path(span: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+    span.contains('/') && !span.starts_with(['/', '.']) && !span.ends_with('/') && span.chars().all(plain)
+}
+
+#[test]
+fn files_and_tests_that_a_page_names_are_there() {
+    let mut gone = Vec::new();
+    for page in files("md").iter().filter(|page| !page.path.starts_with("examples/")) {
+        for (index, line) in prose(&page.text) {
+            for span in code_spans(line) {
+                let (path, test) = span.split_once("::").map_or((span, None), |(path, test)| (path, Some(test)));
+                if !is_path(path) {
+                    continue;
+                }
+                let place = format!("{}:{}: `{span}`", page.path, index + 1);
+                let whole = root().join(path);
+                if !whole.exists() {
+                    gone.push(place);
+                } else if let Some(test) = test
+                    && !std::fs::read_to_string(whole).is_ok_and(|text| text.contains(&format!("fn {test}(")))
+                {
+                    gone.push(format!("{place}: there is no such function"));
+                }
+            }
+        }
+    }
+    none("A page that names a file or a test is believed: what it names must be there.", gone);
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let mut dead = Vec::new();
+    for page in &files("md") {
+        let folder = Path::new(&page.path).parent().unwrap_or(Path::new(""));
+        for (index, line) in prose(&page.text) {
+            for target in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+                let path = target.split('#').next().unwrap_or_default();
+                let elsewhere = target.contains("://") || target.starts_with("mailto:") || path.is_empty();
+                if !elsewhere && !root().join(folder).join(path).exists() {
+                    dead.push(format!("{}:{}: {target}", page.path, index + 1));
+                }
+            }
+        }
+    }
+    none("A reader who follows a link must arrive.", dead);
+}
+
+#[test]
+fn every_hop_of_the_table_is_a_file_of_actors() {
+    let table = section(&file("ARCHITECTURE.md"), "One event");
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.as_bytes().get(2).is_some_and(u8::is_ascii_digit))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    let actors: Vec<&str> = rows.iter().filter_map(|row| code_spans(row.get(2)?).next()).collect();
+    assert_eq!(actors.len(), 7, "the table of ARCHITECTURE.md has seven hops, each with its actor: {actors:?}");
+    // Hop 6 has no actor of its own: the commit of hop 5 writes the history.
+    let gone = actors.iter().filter(|name| **name != "changelog").map(|name| format!("actors/src/{name}.rs"));
+    none(
+        "The table that opens ARCHITECTURE.md is the map of the path: each actor in it is a file of that name.",
+        gone.filter(|path| !root().join(path).exists()).collect(),
+    );
+}
+
+#[test]
+fn every_setting_is_documented() {
+    let page = file("docs/config.md");
+    let mut missing = Vec::new();
+    for (path, name) in [
+        ("actors/src/settings.rs", "EngineSettings"),
+        ("state/src/settings.rs", "StoreSettings"),
+        ("connectors/src/settings.rs", "SourceSettings"),
+        ("server/src/settings.rs", "ServerSettings"),
+    ] {
+        let source = file(path);
+        let body =
+            source.split_once(&format!("pub struct {name} {{")).map(|(_, rest)| rest.split("\n}").next().unwrap_or(rest));
+        let body = body.unwrap_or_else(|| panic!("{path} has no struct {name}"));
+        let fields = body.lines().filter_map(|line| line.trim().strip_prefix("pub ")?.split(':').next());
+        missing.extend(fields.filter(|field| !page.contains(&format!("| `{field}` |"))).map(|field| format!("{name}.{field}")));
+    }
+    none("An operator finds every setting in docs/config.md, with its default and what it does.", missing);
+}
+
+#[test]
+fn every_reason_is_documented() {
+    let page = section(&file("docs/semantics.md"), "Outcomes and dead letters");
+    let source = file("types/src/outcome.rs");
+    let names = source.split("=> \"").skip(1).filter_map(|rest| rest.split('"').next());
+    let missing: Vec<String> = names.filter(|name| !page.contains(&format!("| `{name}` |"))).map(str::to_owned).collect();
+    none("Whoever finds a dead letter looks its reason up in docs/semantics.md.", missing);
+}
+
+#[test]
+fn code_spans_and_sections_are_found() {
+    let page = "# A\ntext `a/b.rs`\n```\n`not/this`\n```\n## B\nmore\n# C\n";
+    let spans: Vec<&str> = prose(page).flat_map(|(_, line)| code_spans(line)).collect();
+    assert_eq!(spans, ["a/b.rs"]);
+    assert_eq!(section(page, "B"), "more");
+    assert!(section(page, "A").contains("more"));
+    assert!(is_path("tests/it") && !is_path("/healthz") && !is_path("./data") && !is_path("<crate>/tests"));
+}
