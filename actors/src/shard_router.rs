@@ -42,7 +42,7 @@ impl ShardRouter {
             return None; // of an incarnation that is gone: the shards would drop it
         }
         let number = match (&self.lane, batch.passage.link) {
-            (_, Link::Start) => 1,
+            (lane, Link::Start) if lane.as_ref().is_none_or(|lane| lane.epoch < epoch) => 1,
             (Some(lane), Link::After(before)) if lane.epoch == epoch && lane.last == before => lane.next,
             _ => {
                 // A full control lane already holds such a message.

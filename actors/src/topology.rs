@@ -130,7 +130,9 @@ impl Wiring {
         let label = partition.label.as_str();
         let capacity = self.settings.mailbox;
         let spec = |name: &'static str| {
-            let spec = StageSpec::new(name, format!("{name} {label}"), Arc::clone(&self.clock)).board(&self.board);
+            // Restarts without progress count: any number of poison records passes, as long as each of them does.
+            let restart = RestartPolicy { healthy_messages: 1, ..RestartPolicy::default() };
+            let spec = StageSpec::new(name, format!("{name} {label}"), Arc::clone(&self.clock)).restart(restart).board(&self.board);
             spec.capacity(capacity).stuck_after(self.settings.stuck_after())
         };
         let (to_partition, at_partition) = mailbox(format!("source_partition {label}"), 1);

@@ -49,7 +49,10 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Bind { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
-                format!("something else listens at port {}: stop it, or choose another port (0 takes a free one)", address.port())
+                format!(
+                    "something else listens at port {}: stop it, or choose another port (0 takes a free one)",
+                    address.port()
+                )
             }
             Self::Bind { source, .. } if source.kind() == io::ErrorKind::AddrNotAvailable => {
                 "the address is none of this machine's".to_owned()

@@ -58,7 +58,10 @@ fn misdirected(shared: &Shared, request: &HttpRequest) -> Option<Fault> {
         let name: String = name.chars().take(80).collect();
         Fault::new(
             421,
-            format!("this server listens to this machine alone and is not called \"{}\"; see allowed_hosts", name.escape_default()),
+            format!(
+                "this server listens to this machine alone and is not called \"{}\"; see allowed_hosts",
+                name.escape_default()
+            ),
         )
     })
 }

@@ -12,11 +12,26 @@ static INSTALLING: Mutex<()> = Mutex::new(());
 
 /// Upper bounds of the buckets of every `…_seconds`: two to four per decade, from a stored value's microsecond to a stuck disk.
 const SECONDS: [f64; 22] = [
-    1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 5.0, 60.0, 3600.0,
+    1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 5.0, 60.0,
+    3600.0,
 ];
 /// Of everything else that is counted in a histogram (records of a batch, bytes).
-const SIZES: [f64; 14] =
-    [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0, 268_435_456.0];
+const SIZES: [f64; 14] = [
+    1.0,
+    4.0,
+    16.0,
+    64.0,
+    256.0,
+    1024.0,
+    4096.0,
+    16384.0,
+    65536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    268_435_456.0,
+];
 
 /// Installs the recorder that `/metrics` prints, once per process; again does nothing.
 ///

@@ -119,7 +119,8 @@ mod tests {
 
     #[test]
     fn all_problems_are_told_at_once() {
-        let settings = ServerSettings { workers: 0, max_body: ByteSize(0), keep_alive: TimeSpan::INFINITY, ..Default::default() };
+        let settings =
+            ServerSettings { workers: 0, max_body: ByteSize(0), keep_alive: TimeSpan::INFINITY, ..Default::default() };
         let names: Vec<_> = settings.problems().iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["max_body", "workers", "keep_alive"]);
     }

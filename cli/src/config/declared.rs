@@ -1,0 +1,341 @@
+//! Classes, sources and resolvers of the configuration file.
+//!
+//! What they mean together is checked by the same registry that checks declarations in Rust; its mistakes name lines of the
+//! file.
+
+use std::{collections::HashMap, path::Path};
+
+use karst::{
+    EngineBuilder, Feature, FeatureClass, FileSource, KafkaSource, Registry, Source, StartAt, TimeSpan, ValueType,
+    features::{Location, Mistakes},
+};
+
+use super::document::{Document, Entry, Section, Text};
+use crate::dynamic::{DynamicResolver, Output};
+
+/// A source of the file.
+#[derive(Clone)]
+pub enum DeclaredSource {
+    /// `kind = "file"`
+    File(FileSource),
+    /// `kind = "kafka"`
+    Kafka(Box<KafkaSource>),
+}
+
+/// What the file declares.
+#[derive(Clone, Default)]
+pub struct Declared {
+    /// `[[class]]`
+    pub classes: Vec<FeatureClass>,
+    /// `[[source]]`
+    pub sources: Vec<(DeclaredSource, Location)>,
+    /// `[[resolver]]`
+    pub resolvers: Vec<DynamicResolver>,
+}
+
+impl std::fmt::Debug for Declared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let counts = (self.classes.len(), self.sources.len(), self.resolvers.len());
+        write!(f, "Declared({} classes, {} sources, {} resolvers)", counts.0, counts.1, counts.2)
+    }
+}
+
+impl DeclaredSource {
+    fn as_source(&self) -> &dyn Source {
+        match self {
+            Self::File(source) => source,
+            Self::Kafka(source) => &**source,
+        }
+    }
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.as_source().settings().name.as_str()
+    }
+    /// `file` or `kafka`.
+    pub fn kind(&self) -> &'static str {
+        self.as_source().kind()
+    }
+}
+
+impl Declared {
+    /// Adds everything to an engine.
+    pub fn add_to(self, mut engine: EngineBuilder) -> EngineBuilder {
+        for class in self.classes {
+            engine = engine.class(class);
+        }
+        for (source, _) in self.sources {
+            engine = match source {
+                DeclaredSource::File(source) => engine.source(source),
+                DeclaredSource::Kafka(source) => engine.source(*source),
+            };
+        }
+        self.resolvers.into_iter().fold(engine, EngineBuilder::resolver)
+    }
+
+    /// Whether it all goes together, by itself.
+    ///
+    /// # Errors
+    /// Every mistake, with its line.
+    pub fn registry(&self) -> Result<Registry, Mistakes> {
+        let mut registry = Registry::builder();
+        for class in &self.classes {
+            registry.add_class(class.clone());
+        }
+        for (source, at) in &self.sources {
+            registry.add_source_at(source.name(), at.clone());
+        }
+        for resolver in &self.resolvers {
+            registry.add_resolver(resolver);
+        }
+        registry.freeze()
+    }
+}
+
+/// Reads all declarations; problems go to the document.
+pub fn read(document: &Document<'_>, root: &Section<'_, '_>, base: &Path) -> Declared {
+    let classes: Vec<FeatureClass> =
+        root.sections("class").into_iter().filter_map(|section| class(document, section)).collect();
+    let types = classes
+        .iter()
+        .flat_map(|class| class.features().iter().map(|feature| (class.fqn(&feature.name), (feature.ty, feature.nullable))))
+        .collect();
+    let sources = root.sections("source").into_iter().filter_map(|section| source(document, section, base)).collect();
+    let resolvers = root.sections("resolver").into_iter().filter_map(|section| resolver(section, &types)).collect();
+    let declared = Declared { classes, sources, resolvers };
+    if let Err(mistakes) = declared.registry() {
+        for mistake in mistakes.iter() {
+            let place = mistake.at.as_ref().map_or_else(|| "the declarations".to_owned(), ToString::to_string);
+            document.problem_elsewhere(place, mistake.what.clone(), mistake.hint.clone());
+        }
+    }
+    declared
+}
+
+fn class(document: &Document<'_>, section: Section<'_, '_>) -> Option<FeatureClass> {
+    let name = section.required("name", "user");
+    let key = section.required("key", "id");
+    let max_staleness: Option<TimeSpan> = section.parsed("max_staleness");
+    let (description, owner, tags) = (section.text("description"), section.text("owner"), section.texts("tags"));
+    let features = section.section("features");
+    if features.is_none() {
+        section.problem("lacks [class.features], with lines such as: id = \"str\"", None);
+    }
+    let at = section.location();
+    section.finish();
+    let (name, key, features) = (name?, key?, features?);
+    let mut read: Vec<Feature> = features.entries().iter().filter_map(feature).collect();
+    let Some(index) = read.iter().position(|feature| feature.name == key.text) else {
+        let what = format!("the key \"{}\" of class \"{}\" is not among its features", key.text, name.text);
+        let hint = Some(format!("add to [class.features]: {} = \"str\"", key.text));
+        document.problem(key.at, what, hint);
+        return None;
+    };
+    let key = read.remove(index);
+    let class = read.into_iter().fold(FeatureClass::new(name.text, key), FeatureClass::feature).declared_at(at);
+    let class = class.tags(tags.into_iter().map(|tag| tag.text));
+    let class = max_staleness.into_iter().fold(class, FeatureClass::max_staleness);
+    let class = description.into_iter().fold(class, |class, text| class.description(text.text));
+    Some(owner.into_iter().fold(class, |class, text| class.owner(text.text)))
+}
+
+/// `name = "int?"` or `name = { type = "int?", … }`
+fn feature(entry: &Entry<'_, '_>) -> Option<Feature> {
+    let build = |ty: &str| {
+        let read = value_type(ty);
+        if read.is_none() {
+            let types = "bool, int, float, time, str, bytes; with a ? behind it, it may be null";
+            entry.problem(format!("{}: there is no type \"{ty}\"; there are {types}", entry.key));
+        }
+        read.map(|(ty, nullable)| Feature::of_type(entry.key, ty, nullable).declared_at(entry.location()))
+    };
+    if let Some(ty) = entry.text() {
+        return build(ty);
+    }
+    let Some(section) = entry.section() else {
+        entry.problem(format!(
+            "{}: expected a type such as \"str\", or {{ type = \"str\", … }}, got {}",
+            entry.key,
+            entry.kind()
+        ));
+        return None;
+    };
+    let ty = section.required("type", "str");
+    let max_staleness: Option<TimeSpan> = section.parsed("max_staleness");
+    let (description, owner, tags) = (section.text("description"), section.text("owner"), section.texts("tags"));
+    section.finish();
+    let feature = build(&ty?.text)?.tags(tags.into_iter().map(|tag| tag.text));
+    let feature = max_staleness.into_iter().fold(feature, Feature::max_staleness);
+    let feature = description.into_iter().fold(feature, |feature, text| feature.description(text.text));
+    Some(owner.into_iter().fold(feature, |feature, text| feature.owner(text.text)))
+}
+
+fn value_type(text: &str) -> Option<(ValueType, bool)> {
+    let (name, nullable) = text.strip_suffix('?').map_or((text, false), |name| (name, true));
+    let ty = match name {
+        "bool" => ValueType::Bool,
+        "int" => ValueType::Int,
+        "float" => ValueType::Float,
+        "time" => ValueType::Time,
+        "str" => ValueType::Str,
+        "bytes" => ValueType::Bytes,
+        _ => return None,
+    };
+    Some((ty, nullable))
+}
+
+/// What every source can be set to; the same words as the setters in Rust. Their own checks say what is wrong.
+macro_rules! common {
+    ($section:ident, $source:expr) => {{
+        let mut source = $source;
+        if let Some(span) = $section.parsed::<TimeSpan>("late_arrival_deadline") {
+            source = source.late_arrival_deadline(span);
+        }
+        if let Some(span) = $section.parsed::<TimeSpan>("disorder") {
+            source = source.disorder(span);
+        }
+        if let Some(span) = $section.parsed::<TimeSpan>("max_future_skew") {
+            source = source.max_future_skew(span);
+        }
+        if let Some(span) = $section.parsed::<TimeSpan>("batch_linger") {
+            source = source.batch_linger(span);
+        }
+        if let Some(size) = $section.parsed::<karst::ByteSize>("max_record_bytes") {
+            source = source.max_record_bytes(size);
+        }
+        if let Some(size) = $section.parsed::<karst::ByteSize>("batch_bytes") {
+            source = source.batch_bytes(size);
+        }
+        if let Some(size) = $section.parsed::<karst::ByteSize>("buffer_bytes") {
+            source = source.buffer_bytes(size);
+        }
+        if let Some(count) = $section.count("batch_records") {
+            source = source.batch_records(count);
+        }
+        match $section.text("start").as_ref().map(|start| start.text.as_str()) {
+            None => source,
+            Some("earliest") => source.start_at(StartAt::Earliest),
+            Some("latest") => source.start_at(StartAt::Latest),
+            Some(other) => {
+                $section.problem(format!("start: expected \"earliest\" or \"latest\", got \"{other}\""), None);
+                source
+            }
+        }
+    }};
+}
+
+fn source(document: &Document<'_>, section: Section<'_, '_>, base: &Path) -> Option<(DeclaredSource, Location)> {
+    let name = section.required("name", "clicks");
+    let kind = section.required("kind", "file")?;
+    let called = name.as_ref().map_or("", |name| name.text.as_str());
+    let (source, wrong) = match kind.text.as_str() {
+        "file" => {
+            let path = section.required("path", "clicks.jsonl").map_or_else(String::new, |path| path.text);
+            let source = common!(section, FileSource::json_lines(called, base.join(path)));
+            let wrong = source.settings().check().err();
+            (DeclaredSource::File(source), wrong)
+        }
+        "kafka" => {
+            let source = common!(section, kafka(&section, called));
+            let wrong = source.resolve().err();
+            (DeclaredSource::Kafka(Box::new(source)), wrong)
+        }
+        other => {
+            document.problem(
+                kind.at,
+                format!("kind: there is no source of kind \"{other}\"; there are \"file\" and \"kafka\""),
+                None,
+            );
+            return None;
+        }
+    };
+    let at = section.location();
+    name.as_ref()?; // reported above
+    match wrong {
+        Some(karst::connectors::Error::Config { problems, .. }) => {
+            problems.into_iter().for_each(|problem| section.problem(format!("\"{called}\": {problem}"), None));
+        }
+        Some(other) => section.problem(format!("\"{called}\": {other}"), None),
+        None => {}
+    }
+    section.finish();
+    Some((source, at))
+}
+
+fn kafka(section: &Section<'_, '_>, name: &str) -> KafkaSource {
+    let mut source = KafkaSource::new(name);
+    for servers in section.texts("bootstrap_servers") {
+        source = source.bootstrap_server(servers.text);
+    }
+    let settings: [(&'static str, fn(KafkaSource, String) -> KafkaSource); 11] = [
+        ("topic", KafkaSource::topic),
+        ("security_protocol", KafkaSource::security_protocol),
+        ("sasl_mechanism", KafkaSource::sasl_mechanism),
+        ("sasl_username", KafkaSource::sasl_username),
+        ("sasl_password", KafkaSource::sasl_password),
+        ("ssl_keystore_location", KafkaSource::ssl_keystore_location),
+        ("ssl_keystore_password", KafkaSource::ssl_keystore_password),
+        ("ssl_ca_file", KafkaSource::ssl_ca_file),
+        ("client_id_prefix", KafkaSource::client_id_prefix),
+        ("group_id_prefix", KafkaSource::group_id_prefix),
+        ("dead_letter_queue_topic", KafkaSource::dead_letter_queue_topic),
+    ];
+    for (key, set) in settings {
+        if let Some(text) = section.text(key) {
+            source = set(source, text.text);
+        }
+    }
+    if let Some(on) = section.flag("read_headers") {
+        source = source.read_headers(on);
+    }
+    for entry in section.section("additional_kafka_args").iter().flat_map(Section::entries) {
+        match entry.scalar() {
+            Some(value) => source = source.additional_kafka_arg(entry.key, value),
+            None => entry.problem(format!("{}: expected a text, got {}", entry.key, entry.kind())),
+        }
+    }
+    source
+}
+
+fn resolver(section: Section<'_, '_>, types: &HashMap<String, (ValueType, bool)>) -> Option<DynamicResolver> {
+    let (name, source) = (section.required("name", "on_click"), section.required("source", "clicks"));
+    let description = section.text("description").map(|text| text.text);
+    let skip_if_null = section.texts("skip_if_null").into_iter().map(|Text { text, .. }| path(&text)).collect();
+    let mut wanted = Vec::new();
+    for entry in section.section("where").iter().flat_map(Section::entries) {
+        match entry.json() {
+            Some(value) => wanted.push((path(entry.key), value)),
+            None => {
+                entry.problem(format!("{}: expected a text, a whole number, true or false, got {}", entry.key, entry.kind()))
+            }
+        }
+    }
+    let set = section.section("set");
+    if set.is_none() {
+        section.problem("lacks [resolver.set], with lines such as: \"user.id\" = \"user_id\"", None);
+    }
+    let mut outputs = Vec::new();
+    for entry in set?.entries() {
+        let Some(field) = entry.text() else {
+            entry.problem(format!("{}: expected the name of a message's field, got {}", entry.key, entry.kind()));
+            continue;
+        };
+        // A feature that does not exist is the registry's to report, with what may be meant.
+        let (ty, nullable) = types.get(entry.key).copied().unwrap_or((ValueType::Str, true));
+        outputs.push(Output { feature: entry.key.to_owned(), field: path(field), ty, nullable });
+    }
+    let at = section.location();
+    section.finish();
+    Some(DynamicResolver {
+        name: name?.text,
+        source: source?.text,
+        description,
+        outputs,
+        skip_if_null,
+        wanted,
+        declared_at: at,
+    })
+}
+
+fn path(text: &str) -> Vec<String> {
+    text.split('.').map(str::to_owned).collect()
+}

@@ -188,7 +188,11 @@ impl<'d, 't> Section<'d, 't> {
     pub fn sections(&self, key: &'static str) -> Vec<Section<'d, 't>> {
         let Some(value) = self.take(key) else { return Vec::new() };
         let Some(items) = value.get_ref().as_array() else {
-            self.document.problem(value.span().start, format!("expected [[{key}]] with two brackets, since there can be several"), None);
+            self.document.problem(
+                value.span().start,
+                format!("expected [[{key}]] with two brackets, since there can be several"),
+                None,
+            );
             return Vec::new();
         };
         let tables = items.iter().filter_map(|item| {
@@ -298,7 +302,9 @@ pub(super) fn scalar(value: &DeValue<'_>) -> Option<String> {
 pub(super) fn suggest(name: &str, known: &[&str]) -> String {
     let like = |known: &&&str| {
         let common = known.chars().filter(|c| name.contains(*c)).count();
-        known.starts_with(name) || name.starts_with(**known) || (common * 4 >= known.len() * 3 && known.len().abs_diff(name.len()) <= 3)
+        known.starts_with(name)
+            || name.starts_with(**known)
+            || (common * 4 >= known.len() * 3 && known.len().abs_diff(name.len()) <= 3)
     };
     match known.iter().find(like) {
         Some(meant) => format!("did you mean \"{meant}\"?"),

@@ -38,7 +38,11 @@ impl<'d, 't> Layers<'d, 't> {
         for entry in file.iter().flat_map(Section::entries) {
             match entry.scalar() {
                 Some(text) => found.push(Found { key: entry.key.to_owned(), text, place: Place::File(entry.at) }),
-                None => entry.problem(format!("{}: expected a text, a whole number, true or false, got {}", entry.key, entry.kind())),
+                None => entry.problem(format!(
+                    "{}: expected a text, a whole number, true or false, got {}",
+                    entry.key,
+                    entry.kind()
+                )),
             }
         }
         let prefix = format!("KARST_{}_", section.to_uppercase());

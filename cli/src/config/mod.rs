@@ -45,7 +45,8 @@ impl Config {
     /// # Errors
     /// A report with every problem, each with its place.
     pub fn load(args: &ConfigArgs, overrides: Vec<String>) -> Result<Self, Report> {
-        let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let environment =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         let surroundings = Surroundings { environment: environment.collect(), overrides };
         let (name, text) = match &args.config {
             Some(path) => (path.display().to_string(), read(path)?),
@@ -109,7 +110,9 @@ fn read_engine(layers: &mut Layers<'_, '_>) -> EngineSettings {
     let store = engine.remove("store");
     let mut store = store.and_then(|store| store.as_object().cloned()).unwrap_or_default();
     read_all(layers, engine, |object| serde_json::from_value::<EngineSettings>(object).map(|_| ()));
-    read_all(layers, &mut store, |object| serde_json::from_value::<EngineSettings>(serde_json::json!({ "store": object })).map(|_| ()));
+    read_all(layers, &mut store, |object| {
+        serde_json::from_value::<EngineSettings>(serde_json::json!({ "store": object })).map(|_| ())
+    });
     engine.insert("store".to_owned(), store.into());
     let settings: EngineSettings = serde_json::from_value(settings).expect("each setting was read by itself");
     for problem in settings.problems() {

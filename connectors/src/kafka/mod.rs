@@ -25,6 +25,8 @@ mod consumer;
 mod control;
 mod lane;
 mod metrics;
+pub mod admin;
+
 pub mod mock;
 mod producer;
 mod reader;

@@ -91,7 +91,8 @@ impl Body {
                 "\"{field}\" is not supported by this server, and leaving it out would change the answer"
             )));
         }
-        let now = self.now.map(|text| parse_iso(&text).map_err(|why| Fault::bad_request(format!("\"now\": {why}")))).transpose()?;
+        let now =
+            self.now.map(|text| parse_iso(&text).map_err(|why| Fault::bad_request(format!("\"now\": {why}")))).transpose()?;
         let staleness = self
             .staleness
             .map_or_else(Vec::new, |pairs| pairs.0)

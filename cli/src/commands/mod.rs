@@ -1,0 +1,6 @@
+//! One file per command, or per family of them.
+
+pub(crate) mod check;
+pub(crate) mod pages;
+pub(crate) mod query;
+pub(crate) mod run;

@@ -1,0 +1,185 @@
+//! Messages and resolvers whose shape is known only at run time: JSON objects, and fields copied into features.
+//!
+//! The field `event_time` of a message is its event time, by convention: a message type has no configuration of its own, so
+//! its name cannot be chosen. A number in it counts microseconds.
+
+use std::fmt;
+
+use karst::{
+    EventTime, Message, Reason, StreamResolver, Value, ValueType,
+    features::{Location, MessageSlot, ResolverError, StreamDeclaration, UpdateWriter, ValueRow},
+    types::{FieldSchema, MessageSchema},
+};
+use karst_server::wire::value;
+use serde::{Deserialize, Deserializer, de};
+use serde_json::{Map, Value as Json};
+
+/// The field that holds the event time.
+pub const EVENT_TIME: &str = "event_time";
+
+/// Any JSON object.
+#[derive(Debug, Default)]
+pub struct Dynamic {
+    event_time: Option<EventTime>,
+    fields: Map<String, Json>,
+}
+
+impl Dynamic {
+    /// The value at a path of names; `None` where it is missing or null, or something on the way is no object.
+    pub fn get(&self, path: &[String]) -> Option<&Json> {
+        let (first, rest) = path.split_first()?;
+        let found = rest.iter().try_fold(self.fields.get(first)?, |json, name| json.get(name));
+        found.filter(|json| !json.is_null())
+    }
+}
+
+impl Message for Dynamic {
+    fn schema() -> &'static MessageSchema {
+        const SCHEMA: MessageSchema = MessageSchema {
+            name: "JSON object",
+            fields: &[FieldSchema::nullable(EVENT_TIME, "EventTime")],
+            event_time: Some(EVENT_TIME),
+        };
+        &SCHEMA
+    }
+    fn event_time(&self) -> Option<EventTime> {
+        self.event_time
+    }
+}
+
+impl<'de> Deserialize<'de> for Dynamic {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Dynamic;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Dynamic, A::Error> {
+                let mut message = Dynamic::default();
+                while let Some(name) = map.next_key::<String>()? {
+                    let json: Json = map.next_value()?;
+                    if name == EVENT_TIME && !json.is_null() {
+                        let at = EventTime::deserialize(&json);
+                        message.event_time =
+                            Some(at.map_err(|error| de::Error::custom(format_args!("{EVENT_TIME}: {error}")))?);
+                    }
+                    if let Some(_twice) = message.fields.insert(name, json) {
+                        return Err(de::Error::custom("a field stands twice: neither value can be trusted"));
+                    }
+                }
+                Ok(message)
+            }
+        }
+        d.deserialize_map(Visitor)
+    }
+}
+
+/// One feature, and the field of the message that its value is copied from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    /// Its fully qualified name.
+    pub feature: String,
+    /// The path of names to the field.
+    pub field: Vec<String>,
+    /// The feature's type.
+    pub ty: ValueType,
+    /// Whether it may be null.
+    pub nullable: bool,
+}
+
+/// A resolver that copies fields of a message into features of one entity.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DynamicResolver {
+    /// Its name.
+    pub name: String,
+    /// The source that it reads.
+    pub source: String,
+    /// For people.
+    pub description: Option<String>,
+    /// What it writes, the class's key among it.
+    pub outputs: Vec<Output>,
+    /// A message in which one of these is null or missing writes nothing.
+    pub skip_if_null: Vec<Vec<String>>,
+    /// A message in which one of these fields has another value writes nothing.
+    pub wanted: Vec<(Vec<String>, Json)>,
+    /// Where it was declared.
+    pub declared_at: Location,
+}
+
+impl DynamicResolver {
+    fn skips(&self, message: &Dynamic) -> bool {
+        self.skip_if_null.iter().any(|path| message.get(path).is_none())
+            || self.wanted.iter().any(|(path, wanted)| message.get(path) != Some(wanted))
+    }
+}
+
+impl Output {
+    fn read(&self, message: &Dynamic) -> Result<Value, ResolverError> {
+        let json = message.get(&self.field).unwrap_or(&Json::Null);
+        let wrong = |why: String| {
+            let error = format!("field \"{}\" for {}: {why}", self.field.join("."), self.feature);
+            ResolverError { reason: Reason::Invalid, message: error }
+        };
+        let value = value::from_json(json, self.ty).map_err(wrong)?;
+        if value == Value::Null && !self.nullable {
+            return Err(wrong(format!("expected {}, got null", self.ty)));
+        }
+        Ok(value)
+    }
+}
+
+impl StreamResolver for DynamicResolver {
+    type Message = Dynamic;
+    type Row = ValueRow;
+
+    fn declaration(&self) -> StreamDeclaration {
+        let outputs = self.outputs.iter().map(|output| output.feature.as_str());
+        let declaration =
+            StreamDeclaration::of::<Self>(&self.name, &self.source, outputs).declared_at(self.declared_at.clone());
+        self.description.iter().fold(declaration, |declaration, text| declaration.description(text))
+    }
+
+    fn resolve(&self, message: MessageSlot<'_, Dynamic>, out: &mut UpdateWriter<'_, ValueRow>) -> Result<(), ResolverError> {
+        let message = message.get();
+        if self.skips(message) {
+            return Ok(());
+        }
+        let values = self.outputs.iter().map(|output| output.read(message)).collect::<Result<_, _>>()?;
+        out.write(&ValueRow(values))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_object_is_a_message_and_its_event_time_is_read() {
+        let message: Dynamic =
+            serde_json::from_str(r#"{"a": {"b": 1, "n": null}, "event_time": "1970-01-01T00:00:01Z"}"#).unwrap();
+        assert_eq!(message.event_time(), Some(EventTime::from_secs(1)));
+        let get = |path: &str| message.get(&path.split('.').map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(get("a.b"), Some(&Json::from(1)));
+        assert_eq!((get("a.n"), get("a.b.c"), get("x")), (None, None, None));
+        let without: Dynamic = serde_json::from_str(r#"{"event_time": null}"#).unwrap();
+        assert_eq!(without.event_time(), None);
+    }
+
+    #[test]
+    fn what_is_no_usable_object_is_refused_with_a_reason() {
+        let refused = |text: &str| serde_json::from_str::<Dynamic>(text).unwrap_err().to_string();
+        assert!(refused("[1]").contains("a JSON object"));
+        assert!(refused(r#"{"event_time": "today"}"#).contains("event_time: expected an RFC 3339 time"));
+        assert!(refused(r#"{"a": 1, "a": 2}"#).contains("twice"));
+    }
+
+    #[test]
+    fn a_field_of_another_type_names_field_and_feature() {
+        let message: Dynamic = serde_json::from_str(r#"{"n": "seven"}"#).unwrap();
+        let output =
+            |field: &str| Output { feature: "user.n".into(), field: vec![field.into()], ty: ValueType::Int, nullable: false };
+        assert_eq!(output("n").read(&message).unwrap_err().message, "field \"n\" for user.n: expected int, got a string");
+        assert_eq!(output("x").read(&message).unwrap_err().message, "field \"x\" for user.n: expected int, got null");
+    }
+}

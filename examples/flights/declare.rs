@@ -1,0 +1,75 @@
+//! What a user of Karst writes: the message, the feature classes, the stream resolvers.
+
+use karst::prelude::*;
+
+/// One flight, as a record of the topic `flights` tells it once it has landed.
+#[derive(Message)]
+pub struct Flight {
+    pub carrier: Str,
+    pub number: u32,
+    /// The tail number of the aircraft; for some flights it is not known.
+    pub tailnum: Option<Str>,
+    pub origin: Str,
+    pub destination: Str,
+    /// Null for a cancelled flight: then the record's own time stands in.
+    #[message(event_time)]
+    pub departure_at: Option<EventTime>,
+    pub departure_delay_minutes: Option<i64>,
+    pub air_time_minutes: Option<i64>,
+}
+
+#[features(key = "id")]
+#[allow(dead_code)] // a declaration: nobody makes one
+pub struct Aircraft {
+    /// The tail number.
+    id: Str,
+    last_flight: Str,
+    last_origin: Str,
+    last_destination: Str,
+    last_departure_at: EventTime,
+    last_departure_delay_minutes: Option<i64>,
+}
+
+#[features(key = "id")]
+#[allow(dead_code)]
+pub struct Route {
+    /// `EWR-IAH`.
+    id: Str,
+    last_carrier: Str,
+    last_departure_at: EventTime,
+    last_air_time_minutes: Option<i64>,
+}
+
+/// `None`, so nothing, for cancelled flights and for those whose tail number is not known.
+#[stream(source = "flights")]
+pub fn aircraft(
+    flight: &Flight,
+) -> Option<
+    Updates![
+        Aircraft::id,
+        Aircraft::last_flight,
+        Aircraft::last_origin,
+        Aircraft::last_destination,
+        Aircraft::last_departure_at,
+        Aircraft::last_departure_delay_minutes,
+    ],
+> {
+    Some(updates!(
+        flight.tailnum.clone()?,
+        Str::from(format!("{}{}", flight.carrier, flight.number)),
+        flight.origin.clone(),
+        flight.destination.clone(),
+        flight.departure_at?,
+        flight.departure_delay_minutes,
+    ))
+}
+
+/// `None` for cancelled flights.
+#[stream(source = "flights")]
+pub fn route(
+    flight: &Flight,
+) -> Option<Updates![Route::id, Route::last_carrier, Route::last_departure_at, Route::last_air_time_minutes]> {
+    let departure_at = flight.departure_at?;
+    let id = Str::from(format!("{}-{}", flight.origin, flight.destination));
+    Some(updates!(id, flight.carrier.clone(), departure_at, flight.air_time_minutes))
+}
