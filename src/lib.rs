@@ -10,8 +10,9 @@ pub use karst_types as types;
 pub use serde;
 
 pub use karst_actors::{
-    AnswerValue, Engine, EngineBuilder, EngineHandle, EngineSettings, Error, ErrorCode, Health, IntoValue, PartitionStatus, Problem,
-    QueryAnswer, QueryError, QueryRequest, Result, ShardStatus, SourceStatus, StageView, Status, Topology, describe_metrics, diagram,
+    AnswerValue, Engine, EngineBuilder, EngineHandle, EngineSettings, Error, ErrorCode, Health, IntoValue, PartitionStatus,
+    Problem, QueryAnswer, QueryError, QueryRequest, Result, ShardStatus, SourceStatus, StageView, Status, Topology,
+    describe_metrics, diagram,
 };
 
 pub use karst_connectors::{FileSource, KafkaProducer, KafkaSource, MemorySource, Source, SourceSettings, StartAt};
@@ -21,8 +22,8 @@ pub use karst_features::{Feature, FeatureClass, Registry, StreamResolver};
 pub use karst_state::{Durability, StoreSettings};
 
 pub use karst_types::{
-    BrokerTime, ByteSize, Clock, EventTime, Invalid, Message, Offset, Outcomes, PartitionId, Position, ProcessingTime, Reason, Str,
-    TimeSpan, Value, ValueType,
+    BrokerTime, ByteSize, Clock, EventTime, Invalid, Message, Offset, Outcomes, PartitionId, Position, ProcessingTime, Reason,
+    Str, TimeSpan, Value, ValueType,
 };
 
 /// What a program that declares features begins with: `use karst::prelude::*;`

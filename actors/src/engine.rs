@@ -10,7 +10,9 @@ use std::{
 };
 
 use karst_connectors::{BatchDecoder, Format, HealthState, RunningSource, Source, SourceSettings, decoder};
-use karst_features::{BatchResolver, Catalog, FeatureClass, FeatureSet, Mistakes, Registry, RegistryBuilder, StreamResolver, bind};
+use karst_features::{
+    BatchResolver, Catalog, FeatureClass, FeatureSet, Mistakes, Registry, RegistryBuilder, StreamResolver, bind,
+};
 use karst_runtime::{SystemClock, drain, spawn};
 use karst_state::{Store, StoredDeadLetter};
 use karst_types::{ByteSize, Clock, Offset};
@@ -124,10 +126,16 @@ impl EngineBuilder {
         let wiring = Arc::new(Wiring::new(settings.clone(), Arc::clone(&catalog), store.clone(), Arc::clone(&clock))?);
         let mut views = Vec::new();
         for (source, kind, running) in started {
-            let id = catalog.source_id(source.name.as_str()).ok_or_else(|| Error::Catalog(format!("no source {}", source.name)))?;
+            let id =
+                catalog.source_id(source.name.as_str()).ok_or_else(|| Error::Catalog(format!("no source {}", source.name)))?;
             let discovered = Arc::new(AtomicBool::new(false));
             let own: Vec<_> = resolvers.iter().filter(|resolver| resolver.source() == source.name.as_str()).cloned().collect();
-            views.push(SourceView { settings: source.clone(), kind, running: Arc::clone(&running), discovered: discovered.clone() });
+            views.push(SourceView {
+                settings: source.clone(),
+                kind,
+                running: Arc::clone(&running),
+                discovered: discovered.clone(),
+            });
             // A source that no resolver reads is not read: there is nothing to decode it into.
             let Some(first) = own.first().cloned() else {
                 tracing::warn!(source = %source.name, "no resolver reads this source");
@@ -145,7 +153,8 @@ impl EngineBuilder {
             wiring.supervisor(
                 |host, spec| {
                     let make = move || {
-                        let (settings, plan, wiring, discovered) = (source.clone(), plan.clone(), weak.clone(), discovered.clone());
+                        let (settings, plan, wiring, discovered) =
+                            (source.clone(), plan.clone(), weak.clone(), discovered.clone());
                         Ok(SourceSupervisor { settings, id, plan, wiring, discovered })
                     };
                     spawn(host, spec, make).1
@@ -331,7 +340,12 @@ impl EngineHandle {
         let sources = sources.collect();
         let shard = |reader: &karst_state::ShardReader| {
             let (hot_entities, hot_bytes) = reader.hot();
-            ShardStatus { shard: reader.id().0, commit: reader.newest().seq, hot_entities, hot_bytes: ByteSize(hot_bytes as u64) }
+            ShardStatus {
+                shard: reader.id().0,
+                commit: reader.newest().seq,
+                hot_entities,
+                hot_bytes: ByteSize(hot_bytes as u64),
+            }
         };
         Status { sources, shards: inner.store.reader().shards().iter().map(shard).collect() }
     }
@@ -412,7 +426,9 @@ impl EngineHandle {
                 from.clone_from(last);
                 from.push(0); // the least key after it
                 for (key, row) in &rows {
-                    let name = |slot: karst_types::FeatureSlot| known.features().get(usize::from(slot.0)).map(|feature| feature.name.clone());
+                    let name = |slot: karst_types::FeatureSlot| {
+                        known.features().get(usize::from(slot.0)).map(|feature| feature.name.clone())
+                    };
                     let cells = row.cells().filter_map(|(slot, cell)| Some((name(slot)?, cell.value))).collect();
                     all.extend(karst_types::EntityKey::to_value(key_type, key).map(|key| (key, cells)));
                 }

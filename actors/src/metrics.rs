@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use karst_types::{Outcome, Reason, Records, Updates};
-use metrics::{Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 
 use crate::partition::Partition;
 
@@ -15,7 +17,11 @@ pub fn describe_metrics() {
     describe_histogram!("karst_actors_batch_records", Unit::Count, "records in a batch as it was read");
     describe_counter!("karst_actors_events_total", Unit::Count, "records that became events: decoded, valid and in time");
     describe_counter!("karst_actors_late_events_total", Unit::Count, "events later than the deadline of their source");
-    describe_counter!("karst_actors_future_events_total", Unit::Count, "events further ahead of their record than max_future_skew");
+    describe_counter!(
+        "karst_actors_future_events_total",
+        Unit::Count,
+        "events further ahead of their record than max_future_skew"
+    );
     describe_counter!("karst_actors_tombstones_total", Unit::Count, "records whose value is null");
     describe_counter!("karst_actors_applied_records_total", Unit::Count, "records for which a resolver wrote something");
     describe_counter!("karst_actors_skipped_records_total", Unit::Count, "records for which no resolver wrote anything");
@@ -156,7 +162,10 @@ pub(crate) struct ShardMetrics {
 impl ShardMetrics {
     pub(crate) fn new(shard: &str) -> Self {
         let shard = [("shard", shard.to_owned())];
-        Self { commit: histogram!("karst_actors_commit_seconds", &shard), applied: counter!("karst_actors_applied_updates_total", &shard) }
+        Self {
+            commit: histogram!("karst_actors_commit_seconds", &shard),
+            applied: counter!("karst_actors_applied_updates_total", &shard),
+        }
     }
     pub(crate) fn committed(&self, took: Duration) {
         self.commit.record(took.as_secs_f64());

@@ -5,13 +5,11 @@
 //! - a value is as applied (at most one commit ahead of what a crash would keep), or, if asked for, as committed;
 //! - one row is read once per query, so all features of an entity in one answer are of one moment.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use karst_features::{Catalog, Freshness, Plan, PlanError, PlanErrorKind, PlanRequest, PlannedOutput, Read, Registry, staleness};
+use karst_features::{
+    Catalog, Freshness, Plan, PlanError, PlanErrorKind, PlanRequest, PlannedOutput, Read, Registry, staleness,
+};
 use karst_state::{Row, StoreReader};
 use karst_types::{Clock, EventTime, ProcessingTime, TimeSpan, Value};
 use metrics::{Histogram, counter, histogram};

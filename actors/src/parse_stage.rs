@@ -85,7 +85,9 @@ fn in_range(event_time: EventTime, record: RecordRef<'_>) -> Result<(), String> 
     let latest = EventTime(record.broker_time().0).plus(FUTURE_MAX);
     if event_time < EventTime(0) || event_time > latest {
         let got = event_time.0;
-        return Err(format!("event time: expected one from 1970-01-01T00:00:00Z to {latest} (a year after the record), got {got}us"));
+        return Err(format!(
+            "event time: expected one from 1970-01-01T00:00:00Z to {latest} (a year after the record), got {got}us"
+        ));
     }
     Ok(())
 }
@@ -112,10 +114,10 @@ impl Stage for ParseStage {
     }
 
     async fn poison(&mut self, fetch: &mut Fetch, cause: &str) -> Result<(), StageError> {
-        let events = fetch.records.iter().map(|_| DecodedRecord::Fault {
-            reason: Reason::Panicked,
-            error: format!("decoding panicked: {cause}"),
-        });
+        let events = fetch
+            .records
+            .iter()
+            .map(|_| DecodedRecord::Fault { reason: Reason::Panicked, error: format!("decoding panicked: {cause}") });
         let decoded =
             karst_connectors::Decoded { messages: Box::new(NoMessages(fetch.records.len())), events: events.collect() };
         let events = self.judge(fetch.passage.clone(), fetch.records.clone(), decoded);

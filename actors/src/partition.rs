@@ -8,7 +8,7 @@ use std::sync::{
 use karst_connectors::SourceSettings;
 use karst_runtime::{LogWatermark, Mailbox};
 use karst_state::{LaneId, WatermarkState};
-use karst_types::{Offset, PartitionId, Position, SourceId};
+use karst_types::{Offset, PartitionId, SourceId};
 use parking_lot::Mutex;
 
 use crate::protocol::{NoData, PartitionControl};
@@ -57,9 +57,6 @@ impl Partition {
 
     pub(crate) fn lane(&self) -> LaneId {
         LaneId { source: self.source, partition: self.id }
-    }
-    pub(crate) fn position(&self, offset: Offset) -> Position {
-        Position { source: self.settings.name.clone(), partition: self.id, offset }
     }
 
     /// Begins an incarnation.

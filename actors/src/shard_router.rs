@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use karst_runtime::{Mailbox, Stage, StageError};
+use karst_runtime::{Stage, StageError};
 use karst_state::{LaneHead, ShardBatch, SourceBatch};
 use karst_types::{Clock, Offset, Outcomes, ShardCount, Updates, shard_of};
 
@@ -116,6 +116,3 @@ impl Stage for ShardRouter {
             .map_err(|_| StageError::broken("the source partition has been stopped"))
     }
 }
-
-/// The mailbox that leads here.
-pub(crate) type RouterMailbox = Mailbox<Resolved, NoControl>;

@@ -9,7 +9,9 @@
 use std::{sync::Arc, time::Duration};
 
 use karst_runtime::{Mailbox, Payload, Stage, StageError, waiting_for};
-use karst_state::{Applied, CommitWriter, Committed, FrozenCommit, LaneHead, LaneId, LanePosition, ShardWriter, SourceWriter, Store};
+use karst_state::{
+    Applied, CommitWriter, Committed, FrozenCommit, LaneHead, LaneId, LanePosition, ShardWriter, SourceWriter, Store,
+};
 use karst_types::{Clock, TimeSpan};
 use parking_lot::RwLock;
 
@@ -124,8 +126,9 @@ pub(crate) struct ShardPlan<W> {
 impl<W: Writer> ShardPlan<W> {
     pub(crate) fn build(&self) -> Result<StoreShard<W>, StageError> {
         let writer = (self.open)(&self.store, self.index).map_err(state_error)?;
-        let committer = Committer::start(&self.name, (self.commits)(&self.store, self.index))
-            .map_err(|error| StageError::broken(format!("could not start the commit thread of {}", self.name)).because(error))?;
+        let committer = Committer::start(&self.name, (self.commits)(&self.store, self.index)).map_err(|error| {
+            StageError::broken(format!("could not start the commit thread of {}", self.name)).because(error)
+        })?;
         Ok(StoreShard {
             name: self.name.clone(),
             writer,

@@ -79,7 +79,12 @@ struct Handles {
 
 impl Wiring {
     /// Starts the shards: the end of the path first, since everything before it leads there.
-    pub(crate) fn new(settings: EngineSettings, catalog: Arc<Catalog>, store: Store, clock: Arc<dyn Clock>) -> io::Result<Self> {
+    pub(crate) fn new(
+        settings: EngineSettings,
+        catalog: Arc<Catalog>,
+        store: Store,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Self> {
         let board = HealthBoard::new();
         let origins = Origins::default();
         let workers = Hosts::new("karst-path", settings.worker_count())?;
@@ -120,7 +125,9 @@ impl Wiring {
             metrics: ShardMetrics::new("source"),
         };
         let (source, inbox) = mailbox("source shard", settings.shard_mailbox);
-        handles.shards.push(spawn_on(&Host::new("shard-source")?, inbox, spec("source shard".to_owned()), move || plan.build()));
+        handles
+            .shards
+            .push(spawn_on(&Host::new("shard-source")?, inbox, spec("source shard".to_owned()), move || plan.build()));
         let shards = Shards { shards: mailboxes, source };
         Ok(Self { settings, catalog, store, clock, board, workers, shards, origins, handles: Mutex::new(handles) })
     }
@@ -132,7 +139,8 @@ impl Wiring {
         let spec = |name: &'static str| {
             // Restarts without progress count: any number of poison records passes, as long as each of them does.
             let restart = RestartPolicy { healthy_messages: 1, ..RestartPolicy::default() };
-            let spec = StageSpec::new(name, format!("{name} {label}"), Arc::clone(&self.clock)).restart(restart).board(&self.board);
+            let spec =
+                StageSpec::new(name, format!("{name} {label}"), Arc::clone(&self.clock)).restart(restart).board(&self.board);
             spec.capacity(capacity).stuck_after(self.settings.stuck_after())
         };
         let (to_partition, at_partition) = mailbox(format!("source_partition {label}"), 1);

@@ -10,13 +10,11 @@
 
 use std::{
     fmt,
-    fs::File,
-    io::{self, BufWriter, Write},
-    path::Path,
+    io::{self, Write},
 };
 
 /// Different users there are.
-const USERS: usize = 100_000;
+pub(crate) const USERS: usize = 100_000;
 /// Exponent of the Zipf law by which users are drawn.
 const ZIPF: f64 = 1.05;
 /// Event time that the events are spread over, in milliseconds.
@@ -40,8 +38,9 @@ pub(crate) struct W1Totals {
     pub(crate) invalid: u64,
     /// Well-formed lines with a known status and no negative amount.
     pub(crate) valid: u64,
-    /// Valid events more than [`DEADLINE_MS`] behind the greatest event time of the well-formed events before. (Whether
-    /// the invalid ones count for that maximum changes no verdict: late means by 35 min or more, jitter at most 2.)
+    /// Valid events more than [`DEADLINE_MS`] behind the greatest event time of the well-formed events before them in their
+    /// partition. (Whether the invalid ones count for that maximum changes no verdict: late means by 35 min or more, jitter at
+    /// most 2.)
     pub(crate) late: u64,
     /// Invalid events that are as late: an engine that judges lateness before it validates counts these as late too.
     pub(crate) late_invalid: u64,
@@ -146,17 +145,22 @@ struct Latest {
     status: &'static str,
 }
 
-/// Writes `events` events to `path` and returns what is in them. Deterministic; two million take a few seconds.
+/// The partition of a user's events, of `partitions`.
+pub(crate) fn partition_of(user: u32, partitions: u32) -> u32 {
+    user % partitions
+}
+
+/// Writes `events` events to `out` and returns what is in them, if they are read from a topic of `partitions` partitions (a
+/// file is one). Deterministic; two million take a few seconds.
 ///
 /// # Errors
-/// What creating or writing the file says.
-pub(crate) fn generate(events: u64, path: &Path) -> io::Result<W1Totals> {
-    let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
+/// What writing says.
+pub(crate) fn generate(events: u64, partitions: u32, out: &mut impl Write) -> io::Result<W1Totals> {
     let mut random = Random(42);
     let users = Users::new(&mut random);
     let mut latest: Vec<Option<Latest>> = vec![None; USERS];
     let mut totals = W1Totals::default();
-    let mut greatest = i64::MIN;
+    let mut greatest = vec![i64::MIN; partitions as usize];
     let mut line = Vec::with_capacity(256);
     let step = SPAN_MS / events.max(1) as f64;
 
@@ -210,8 +214,9 @@ pub(crate) fn generate(events: u64, path: &Path) -> io::Result<W1Totals> {
         if malformed {
             continue;
         }
-        let late = greatest != i64::MIN && greatest - ts_ms > DEADLINE_MS;
-        greatest = greatest.max(ts_ms);
+        let greatest = &mut greatest[partition_of(user, partitions) as usize];
+        let late = *greatest != i64::MIN && *greatest - ts_ms > DEADLINE_MS;
+        *greatest = ts_ms.max(*greatest);
         if !valid {
             totals.late_invalid += u64::from(late);
             continue;

@@ -6,25 +6,25 @@ use karst::{BrokerTime, EventTime, TimeSpan};
 use serde_json::{Value, json};
 
 /// One record of the topic.
-pub struct Row {
+pub(crate) struct Row {
     /// 0 EWR, 1 JFK, 2 LGA.
-    pub partition: i32,
+    pub(crate) partition: i32,
     /// When it becomes known: the record's Kafka timestamp.
-    pub known: BrokerTime,
+    pub(crate) known: BrokerTime,
     /// `None` for a cancelled flight.
-    pub departure: Option<EventTime>,
-    pub carrier: String,
-    pub number: u32,
-    pub tailnum: Option<String>,
-    pub origin: String,
-    pub destination: String,
-    pub departure_delay: Option<i64>,
-    pub air_time: Option<i64>,
+    pub(crate) departure: Option<EventTime>,
+    pub(crate) carrier: String,
+    pub(crate) number: u32,
+    pub(crate) tailnum: Option<String>,
+    pub(crate) origin: String,
+    pub(crate) destination: String,
+    pub(crate) departure_delay: Option<i64>,
+    pub(crate) air_time: Option<i64>,
 }
 
 impl Row {
     /// The record's value.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         json!({
             "carrier": self.carrier,
             "number": self.number,
@@ -39,13 +39,14 @@ impl Row {
 }
 
 /// Reads `flights.csv`, sorted by `known`; ties stay in the order of the file.
-pub fn read(path: &Path) -> Result<Vec<Row>, String> {
+pub(crate) fn read(path: &Path) -> Result<Vec<Row>, String> {
     let told = |error: csv::Error| format!("{}: {error}", path.display());
     let mut file = csv::Reader::from_path(path).map_err(told)?;
     let headings = file.headers().map_err(told)?.clone();
     let column = |name: &str| headings.iter().position(|heading| heading == name).ok_or(format!("no column \"{name}\""));
     let [time_hour, minute, dep_time, dep_delay, air_time, carrier, flight, tailnum, origin, dest] =
-        ["time_hour", "minute", "dep_time", "dep_delay", "air_time", "carrier", "flight", "tailnum", "origin", "dest"].map(column);
+        ["time_hour", "minute", "dep_time", "dep_delay", "air_time", "carrier", "flight", "tailnum", "origin", "dest"]
+            .map(column);
     let (time_hour, minute, dep_time, dep_delay, air_time) = (time_hour?, minute?, dep_time?, dep_delay?, air_time?);
     let (carrier, flight, tailnum, origin, dest) = (carrier?, flight?, tailnum?, origin?, dest?);
 

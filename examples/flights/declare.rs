@@ -4,23 +4,23 @@ use karst::prelude::*;
 
 /// One flight, as a record of the topic `flights` tells it once it has landed.
 #[derive(Message)]
-pub struct Flight {
-    pub carrier: Str,
-    pub number: u32,
+pub(crate) struct Flight {
+    pub(crate) carrier: Str,
+    pub(crate) number: u32,
     /// The tail number of the aircraft; for some flights it is not known.
-    pub tailnum: Option<Str>,
-    pub origin: Str,
-    pub destination: Str,
+    pub(crate) tailnum: Option<Str>,
+    pub(crate) origin: Str,
+    pub(crate) destination: Str,
     /// Null for a cancelled flight: then the record's own time stands in.
     #[message(event_time)]
-    pub departure_at: Option<EventTime>,
-    pub departure_delay_minutes: Option<i64>,
-    pub air_time_minutes: Option<i64>,
+    pub(crate) departure_at: Option<EventTime>,
+    pub(crate) departure_delay_minutes: Option<i64>,
+    pub(crate) air_time_minutes: Option<i64>,
 }
 
 #[features(key = "id")]
 #[allow(dead_code)] // a declaration: nobody makes one
-pub struct Aircraft {
+pub(crate) struct Aircraft {
     /// The tail number.
     id: Str,
     last_flight: Str,
@@ -32,7 +32,7 @@ pub struct Aircraft {
 
 #[features(key = "id")]
 #[allow(dead_code)]
-pub struct Route {
+pub(crate) struct Route {
     /// `EWR-IAH`.
     id: Str,
     last_carrier: Str,
@@ -42,7 +42,7 @@ pub struct Route {
 
 /// `None`, so nothing, for cancelled flights and for those whose tail number is not known.
 #[stream(source = "flights")]
-pub fn aircraft(
+pub(crate) fn aircraft(
     flight: &Flight,
 ) -> Option<
     Updates![
@@ -66,7 +66,7 @@ pub fn aircraft(
 
 /// `None` for cancelled flights.
 #[stream(source = "flights")]
-pub fn route(
+pub(crate) fn route(
     flight: &Flight,
 ) -> Option<Updates![Route::id, Route::last_carrier, Route::last_departure_at, Route::last_air_time_minutes]> {
     let departure_at = flight.departure_at?;

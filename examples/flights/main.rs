@@ -43,7 +43,10 @@ impl Asked {
         let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let cache = set("KARST_CACHE").or_else(|| set("HOME").map(|home| format!("{home}/.cache/karst")));
         Ok(Self {
-            deadline: set("DEADLINE").unwrap_or_else(|| "infinity".into()).parse().map_err(|wrong| format!("DEADLINE: {wrong}"))?,
+            deadline: set("DEADLINE")
+                .unwrap_or_else(|| "infinity".into())
+                .parse()
+                .map_err(|wrong| format!("DEADLINE: {wrong}"))?,
             port: set("PORT").map_or(Ok(8080), |port| port.parse()).map_err(|_| "PORT: expected a number from 0 to 65535")?,
             keep: set("KEEP").is_none_or(|keep| keep != "0"),
             kafka: set("KAFKA"),
@@ -78,7 +81,8 @@ async fn demo() -> Result<bool, Failure> {
     karst_server::metrics::install()?; // before the engine, whose counters are made when its stages are
     let source = KafkaSource::new("flights").bootstrap_server(&servers).topic(&topic).late_arrival_deadline(asked.deadline);
     let engine = Engine::builder(&state).source(source).resolver(declare::aircraft).resolver(declare::route).start().await?;
-    let server = karst_server::serve(engine.handle(), ServerSettings::at(SocketAddr::from(([127, 0, 0, 1], asked.port)))).await?;
+    let server =
+        karst_server::serve(engine.handle(), ServerSettings::at(SocketAddr::from(([127, 0, 0, 1], asked.port)))).await?;
     println!("{}", engine.handle().topology().diagram());
 
     let progress = produce::start(Arc::clone(&rows), servers, topic, engine.handle(), asked.kafka.is_none());
@@ -94,7 +98,11 @@ async fn demo() -> Result<bool, Failure> {
     }
     let right = differences.is_empty();
     if right {
-        println!("all {} aircraft and {} routes equal the independent computation", expected.aircraft.len(), expected.route.len());
+        println!(
+            "all {} aircraft and {} routes equal the independent computation",
+            expected.aircraft.len(),
+            expected.route.len()
+        );
     }
 
     if asked.keep {
@@ -163,8 +171,12 @@ async fn watch(engine: &Engine, progress: &produce::Progress, total: u64) -> Res
         }
         let seconds = (now - first.unwrap_or(began)).as_secs_f64().max(1e-3);
         let watermark = status.watermark().map_or("none".to_owned(), |at| at.to_string());
-        let line =
-            format!("{:.0} events/s  watermark {watermark}  late {}  lag {}", sums.records as f64 / seconds, sums.late, status.lag());
+        let line = format!(
+            "{:.0} events/s  watermark {watermark}  late {}  lag {}",
+            sums.records as f64 / seconds,
+            sums.late,
+            status.lag()
+        );
         bar.set_position(sums.records);
         bar.set_message(line.clone());
         if !terminal && now - told > Duration::from_secs(2) {
@@ -201,7 +213,8 @@ fn summary(engine: &EngineHandle) {
             partition.lag.unwrap_or(0),
         );
     }
-    let hot = status.shards.iter().fold((0, 0), |(count, bytes), shard| (count + shard.hot_entities, bytes + shard.hot_bytes.0));
+    let hot =
+        status.shards.iter().fold((0, 0), |(count, bytes), shard| (count + shard.hot_entities, bytes + shard.hot_bytes.0));
     println!("{} shards  {} entities in memory, {}", status.shards.len(), hot.0, ByteSize(hot.1));
 }
 

@@ -15,14 +15,14 @@ type Features = BTreeMap<&'static str, Value>;
 
 /// The final values, and what became of the records.
 #[derive(Default)]
-pub struct Expected {
-    pub aircraft: BTreeMap<String, (Order, Features)>,
-    pub route: BTreeMap<String, (Order, Features)>,
-    pub outcomes: Outcomes,
+pub(crate) struct Expected {
+    pub(crate) aircraft: BTreeMap<String, (Order, Features)>,
+    pub(crate) route: BTreeMap<String, (Order, Features)>,
+    pub(crate) outcomes: Outcomes,
 }
 
 /// Replays the rows.
-pub fn expect(rows: &[Row], deadline: TimeSpan) -> Expected {
+pub(crate) fn expect(rows: &[Row], deadline: TimeSpan) -> Expected {
     let mut expected = Expected::default();
     let mut watermark = [None; 3];
     let mut offsets = [0; 3];
@@ -75,7 +75,7 @@ fn keep(values: &mut BTreeMap<String, (Order, Features)>, id: String, order: Ord
 }
 
 /// Compares everything that the engine stored with what was expected; the differences, in words.
-pub fn compare(engine: &EngineHandle, expected: &Expected) -> Vec<String> {
+pub(crate) fn compare(engine: &EngineHandle, expected: &Expected) -> Vec<String> {
     let mut differences = Vec::new();
     let got = engine.status().outcomes();
     if got != expected.outcomes {

@@ -13,19 +13,25 @@ use karst::{EngineHandle, KafkaProducer, connectors::kafka::mock::SAFE_LEAD_BYTE
 
 use super::data::Row;
 
-pub const TOPIC_PARTITIONS: i32 = 3;
+pub(crate) const TOPIC_PARTITIONS: i32 = 3;
 
 /// What the producer's thread tells.
 #[derive(Default)]
-pub struct Progress {
-    pub sent: AtomicU64,
-    pub failed: parking_lot::Mutex<Option<String>>,
-    pub stop: AtomicBool,
+pub(crate) struct Progress {
+    pub(crate) sent: AtomicU64,
+    pub(crate) failed: parking_lot::Mutex<Option<String>>,
+    pub(crate) stop: AtomicBool,
 }
 
 /// Produces on a thread of its own. The embedded broker keeps 5 MiB per partition, so there the producer waits for the engine;
 /// a real broker keeps everything.
-pub fn start(rows: Arc<Vec<Row>>, servers: String, topic: String, engine: EngineHandle, embedded: bool) -> Arc<Progress> {
+pub(crate) fn start(
+    rows: Arc<Vec<Row>>,
+    servers: String,
+    topic: String,
+    engine: EngineHandle,
+    embedded: bool,
+) -> Arc<Progress> {
     let progress = Arc::new(Progress::default());
     let own = Arc::clone(&progress);
     thread::spawn(move || {
@@ -36,7 +42,14 @@ pub fn start(rows: Arc<Vec<Row>>, servers: String, topic: String, engine: Engine
     progress
 }
 
-fn produce(rows: &[Row], servers: &str, topic: &str, engine: &EngineHandle, embedded: bool, progress: &Progress) -> karst::Result<()> {
+fn produce(
+    rows: &[Row],
+    servers: &str,
+    topic: &str,
+    engine: &EngineHandle,
+    embedded: bool,
+    progress: &Progress,
+) -> karst::Result<()> {
     let producer = KafkaProducer::new(servers)?;
     // Bytes sent up to and including each offset, by partition: offsets of a fresh topic count from 0.
     let mut sent: [Vec<u64>; TOPIC_PARTITIONS as usize] = Default::default();

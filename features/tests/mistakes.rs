@@ -114,7 +114,7 @@ fn all_mistakes_of_classes_are_told_at_once() {
   4. \"User.a__b\" cannot be the name of a feature
      at classes.rs:3:5
      hint: a double underscore is reserved for windows
-  5. feature \"User.a\": max_staleness: \"1 day\" is not a duration: a unit is missing; expected whole numbers with the units w, d, h, m, s, ms, such as \"30m\", \"1h30m\" or \"infinity\"
+  5. feature \"User.a\": max_staleness: \"1 day\" is not a duration: a unit is missing; expected whole numbers with the units w, d, h, m, s, ms, us, such as \"30m\", \"1h30m\" or \"infinity\"
      at classes.rs:4:5
   6. feature \"User.a\" is declared twice; first at classes.rs:4:5
      at classes.rs:5:5

@@ -139,7 +139,7 @@ impl Ledger {
         }
         self.handled = 0;
         self.last = now;
-        if self.recent.len() > self.policy.intensity as usize {
+        if self.recent.len() >= self.policy.intensity as usize {
             return Decision::Escalate { restarts: self.policy.intensity };
         }
         self.recent.push_back(now);

@@ -3,8 +3,8 @@
 use std::{net::IpAddr, time::Duration};
 
 use actix_web::{
-    Error, HttpMessage, HttpRequest, HttpResponse,
-    body::{BoxBody, MessageBody},
+    Error, HttpRequest, HttpResponse,
+    body::BoxBody,
     dev::{ServiceRequest, ServiceResponse},
     http::{StatusCode, header},
     middleware::Next,

@@ -114,8 +114,11 @@ mod tests {
     #[test]
     fn the_hash_and_the_shard_of_a_key_never_change() {
         let sixteen = ShardCount::new(16).unwrap();
-        let golden: [(&[u8], u64, u16); 3] =
-            [(b"", 0x2d06_8005_38d3_94c2, 2), (b"user_000001", 5_461_509_729_213_014_107, 4), (b"N14228", 314_117_315_740_407_462, 0)];
+        let golden: [(&[u8], u64, u16); 3] = [
+            (b"", 0x2d06_8005_38d3_94c2, 2),
+            (b"user_000001", 5_461_509_729_213_014_107, 4),
+            (b"N14228", 314_117_315_740_407_462, 0),
+        ];
         for (key, hash, shard) in golden {
             assert_eq!((key_hash(key), shard_of(key_hash(key), sixteen).0), (hash, shard), "{}", String::from_utf8_lossy(key));
         }

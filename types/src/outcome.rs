@@ -177,7 +177,9 @@ mod tests {
     #[test]
     fn sums_conserve_records() {
         let sums: Outcomes =
-            [Outcome::Applied, Outcome::Late, Outcome::Dead(Reason::Empty), Outcome::Tombstone, Outcome::Skipped].into_iter().collect();
+            [Outcome::Applied, Outcome::Late, Outcome::Dead(Reason::Empty), Outcome::Tombstone, Outcome::Skipped]
+                .into_iter()
+                .collect();
         assert!(sums.conserved() && sums.records == 5);
         assert!(!Outcomes { records: 1, ..Outcomes::default() }.conserved());
     }

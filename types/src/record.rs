@@ -227,7 +227,10 @@ mod tests {
     #[test]
     fn null_and_empty_are_told_apart() {
         let records = batch();
-        assert_eq!(content(records.get(0)), (7, Some(&b"k"[..]), Some(&b"value"[..]), vec![("trace", Some(&b"abc"[..])), ("none", None)]));
+        assert_eq!(
+            content(records.get(0)),
+            (7, Some(&b"k"[..]), Some(&b"value"[..]), vec![("trace", Some(&b"abc"[..])), ("none", None)])
+        );
         assert_eq!(content(records.get(1)), (9, None, Some(&b""[..]), vec![]));
         assert_eq!(content(records.get(2)), (12, Some(&b""[..]), None, vec![]));
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A length of time in microseconds; may be negative, may be infinite.
 ///
-/// Written as whole numbers with the units `w d h m s ms`, each at most once: `"30m"`, `"1h30m"`, `"1w 2d"`, `"-10m"`,
+/// Written as whole numbers with the units `w d h m s ms us`, each at most once: `"30m"`, `"1h30m"`, `"1w 2d"`, `"-10m"`,
 /// `"infinity"` or `"all"`. The same grammar as the durations of Chalk's public documentation.
 ///
 /// ```
@@ -18,8 +18,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct TimeSpan(i64);
 
-const UNITS: [(&str, i64); 6] =
-    [("w", 604_800_000_000), ("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000)];
+const UNITS: [(&str, i64); 7] = [
+    ("w", 604_800_000_000),
+    ("d", 86_400_000_000),
+    ("h", 3_600_000_000),
+    ("m", 60_000_000),
+    ("s", 1_000_000),
+    ("ms", 1_000),
+    ("us", 1), // beyond Chalk's grammar: so that every span reads back as it prints
+];
 
 impl TimeSpan {
     /// Longer than every other span.
@@ -68,7 +75,7 @@ impl FromStr for TimeSpan {
 
     fn from_str(text: &str) -> Result<Self, String> {
         const GRAMMAR: &str =
-            "expected whole numbers with the units w, d, h, m, s, ms, such as \"30m\", \"1h30m\" or \"infinity\"";
+            "expected whole numbers with the units w, d, h, m, s, ms, us, such as \"30m\", \"1h30m\" or \"infinity\"";
         let wrong = |why: &str| Err(format!("\"{text}\" is not a duration: {why}; {GRAMMAR}"));
         if text == "infinity" || text == "all" {
             return Ok(Self::INFINITY);
@@ -112,8 +119,8 @@ impl fmt::Display for TimeSpan {
             f.write_str("-")?;
         }
         let mut rest = self.0.unsigned_abs();
-        if rest < 1_000 {
-            return write!(f, "{rest}us");
+        if rest == 0 {
+            return f.write_str("0s");
         }
         for (name, micros) in UNITS {
             let count = rest / micros as u64;
@@ -159,19 +166,16 @@ impl FromStr for ByteSize {
             "" => Some(1),
             name => SIZES.iter().find(|(known, _)| *known == name).map(|(_, bytes)| *bytes),
         };
-        text[..digits]
-            .parse::<u64>()
-            .ok()
-            .zip(unit)
-            .and_then(|(number, unit)| number.checked_mul(unit))
-            .map(Self)
-            .ok_or_else(|| format!("\"{text}\" is not a size: expected a whole number with B, KiB, MiB or GiB, such as \"64MiB\""))
+        text[..digits].parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit)).map(Self).ok_or_else(
+            || format!("\"{text}\" is not a size: expected a whole number with B, KiB, MiB or GiB, such as \"64MiB\""),
+        )
     }
 }
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, bytes) = SIZES.iter().find(|(_, bytes)| self.0 >= *bytes && self.0.is_multiple_of(*bytes)).unwrap_or(&SIZES[3]);
+        let (name, bytes) =
+            SIZES.iter().find(|(_, bytes)| self.0 >= *bytes && self.0.is_multiple_of(*bytes)).unwrap_or(&SIZES[3]);
         write!(f, "{}{name}", self.0 / bytes)
     }
 }
@@ -216,7 +220,7 @@ mod tests {
 
     #[test]
     fn durations_print_as_they_are_read() {
-        for text in ["1h30m", "1w2d", "5ms", "-10m", "infinity"] {
+        for text in ["1h30m", "1w2d", "5ms", "-10m", "infinity", "0s", "1ms500us"] {
             assert_eq!(text.parse::<TimeSpan>().unwrap().to_string(), text);
         }
     }

@@ -194,7 +194,6 @@ pub mod de_unit {
     unit!(millis, Unit::Millis);
     unit!(micros, Unit::Micros);
     unit!(nanos, Unit::Nanos);
-
 }
 
 /// The only way to learn the time. `karst-runtime` has the system clock and a virtual one for tests.

@@ -19,13 +19,13 @@ use tracing::warn;
 
 use crate::{BoxFuture, Error, PartitionReader, Result, RunningSource, Source, SourceHealth, SourceSettings};
 
+pub mod admin;
 mod batch_queue;
 mod config;
 mod consumer;
 mod control;
 mod lane;
 mod metrics;
-pub mod admin;
 
 pub mod mock;
 mod producer;

@@ -1,0 +1,161 @@
+//! Measures card payments from a source to durable state: events per second, CPU seconds per million events, peak memory in MB.
+//!
+//! The path: records of JSON → decoded and validated → late ones dropped (deadline 30 min) → four latest values per user →
+//! committed. Input is workload W1 (`support/w1.rs`), from a file and from Kafka. One line for each source:
+//!
+//! ```text
+//! ingest source=file events=2000000 events_per_s=… cpu_s_per_million=… peak_mb=…
+//! ```
+//! CPU and memory are the engine's process, from before the engine starts until it has shut down (Kafka's broker and producer
+//! are another process). The wall clock stops when everything is committed. Every run is checked against a count that is made
+//! while the events are drawn; exit status 1 if anything differs.
+//!
+//! `EVENTS=…` changes the number of events, `SOURCE=file` or `kafka` picks one, `KAFKA=host:port` uses a real broker,
+//! `RUNS=…` repeats. State and input lie under `$KARST_CACHE`.
+
+// Its output is what it is for, and it needs no failure that can be handled.
+#![allow(clippy::print_stdout, missing_docs)]
+
+use std::{
+    env,
+    error::Error,
+    fs::{self, File},
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use karst::{Clock, Engine, FileSource, KafkaSource, Source, prelude::EngineSettings, runtime::SystemClock};
+
+mod check;
+mod feed;
+mod payments;
+#[path = "../support/process.rs"]
+mod process;
+#[path = "../support/w1.rs"]
+mod w1;
+
+use feed::{FEED, Feed, PARTITIONS};
+use w1::W1Totals;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const SOURCE: &str = "payments";
+const DEADLINE: &str = "30m";
+/// How often the feeding process is told how far the engine is: the broker's 5 MiB last for some 20 ms.
+const TELL_EVERY: Duration = Duration::from_millis(2);
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().collect();
+    let done = match arguments.get(1..) {
+        Some([flag, topic, file]) if flag == FEED => feed::run(topic, Path::new(file)).map(|()| true),
+        _ => measure(),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("ingest: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn number(name: &str, default: u64) -> Result<u64> {
+    match env::var(name) {
+        Ok(text) if !text.is_empty() => Ok(text.parse().map_err(|error| format!("{name}={text}: {error}"))?),
+        _ => Ok(default),
+    }
+}
+
+fn measure() -> Result<bool> {
+    let events = number("EVENTS", 2_000_000)?;
+    let runs = number("RUNS", 1)?;
+    let wanted = env::var("SOURCE").unwrap_or_default();
+    let input = input(events)?;
+    let mut all_right = true;
+    for source in ["file", "kafka"].into_iter().filter(|source| wanted.is_empty() || wanted == *source) {
+        let partitions = if source == "file" { 1 } else { PARTITIONS };
+        let expected = w1::generate(events, partitions, &mut io::sink())?;
+        for _ in 0..runs {
+            let differences = run(source, &input, &expected)?;
+            differences.iter().for_each(|difference| println!("ingest source={source} wrong: {difference}"));
+            all_right &= differences.is_empty();
+        }
+    }
+    Ok(all_right)
+}
+
+/// The file of events; made if it is not there.
+fn input(events: u64) -> Result<PathBuf> {
+    let path = process::input_dir()?.join(format!("w1-{events}.jsonl"));
+    if !path.exists() {
+        let unfinished = path.with_extension("unfinished");
+        let mut out = BufWriter::with_capacity(1 << 20, File::create(&unfinished)?);
+        w1::generate(events, 1, &mut out)?;
+        out.flush()?;
+        fs::rename(&unfinished, &path)?; // last, so that half a file is never found
+    }
+    Ok(path)
+}
+
+fn run(source: &str, input: &Path, expected: &W1Totals) -> Result<Vec<String>> {
+    let dir = process::empty_state("ingest")?;
+    let (mut feed, topic) = (None, format!("karst-bench-{}-{}", std::process::id(), SystemClock.now().0));
+    if source == "kafka" {
+        feed = Some(Feed::start(input, &topic)?);
+    }
+    process::forget_peak();
+    let (cpu, start) = (process::cpu_seconds(), SystemClock.elapsed());
+    let (engine, took) = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let engine = match &mut feed {
+            None => begin(&dir, FileSource::json_lines(SOURCE, input).late_arrival_deadline(DEADLINE)).await?,
+            Some(feed) => {
+                let kafka = KafkaSource::new(SOURCE).bootstrap_server(&feed.servers).topic(&*topic);
+                let engine = begin(&dir, kafka.late_arrival_deadline(DEADLINE)).await?;
+                while engine.handle().status().outcomes().records < expected.events {
+                    feed.tell(&fetched(&engine))?;
+                    tokio::time::sleep(TELL_EVERY).await;
+                }
+                engine
+            }
+        };
+        engine.drain().await?;
+        let took = SystemClock.elapsed() - start;
+        let handle = engine.handle();
+        engine.shutdown().await?;
+        Ok::<_, Box<dyn Error>>((handle, took))
+    })?;
+    let (cpu, peak) = (process::cpu_seconds() - cpu, process::peak_mb());
+    let (events, seconds) = (expected.events, took.as_secs_f64());
+    println!(
+        "ingest source={source} events={events} events_per_s={:.0} cpu_s_per_million={:.2} peak_mb={peak}",
+        events as f64 / seconds,
+        cpu * 1e6 / events as f64,
+    );
+    let differences = check::differences(&engine, expected);
+    drop(engine);
+    if let Some(feed) = feed {
+        feed.end()?;
+    }
+    process::remove(&dir)?;
+    Ok(differences)
+}
+
+async fn begin(dir: &Path, source: impl Source) -> karst::Result<Engine> {
+    let settings = EngineSettings::default();
+    Engine::builder(dir).source(source).resolver(payments::on_payment).settings(settings).start().await
+}
+
+/// The last offset read of each partition; -1 before the first.
+fn fetched(engine: &Engine) -> Vec<i64> {
+    let mut fetched = vec![-1; PARTITIONS as usize];
+    let status = engine.handle().status();
+    for partition in status.sources.iter().flat_map(|source| &source.partitions) {
+        if let (Some(place), Some(offset)) = (fetched.get_mut(partition.partition.0 as usize), partition.fetched) {
+            *place = offset.0;
+        }
+    }
+    fetched
+}

@@ -1,0 +1,304 @@
+//! The `karst` binary as a user meets it.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, ChildStdout, Command, Output, Stdio},
+};
+
+use serde_json::{Value as Json, json};
+
+fn karst() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_karst"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("KARST_") || name.contains("KAFKA")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn check(config: &Path, more: &[&str]) -> Output {
+    karst().arg("check").arg("--config").arg(config).args(more).output().unwrap()
+}
+
+#[test]
+fn help_teaches_with_examples() {
+    let help = text(&karst().arg("--help").output().unwrap().stdout);
+    for part in
+        ["karst check --config karst.toml", "karst query --in user.id=ada --out user.last_page", "topology", "status", "health"]
+    {
+        assert!(help.contains(part), "no \"{part}\" in\n{help}");
+    }
+    let help = text(&karst().args(["run", "--help"]).output().unwrap().stdout);
+    for part in ["[[resolver]]", "KARST_SERVER_BIND", "event_time", "exit code 75"] {
+        assert!(help.contains(part), "no \"{part}\" in\n{help}");
+    }
+}
+
+/// The example that `karst run --help` prints is a configuration that holds.
+#[test]
+fn the_example_of_the_help_is_a_right_configuration() {
+    let help = text(&karst().args(["run", "--help"]).output().unwrap().stdout);
+    let from = help.find("  [engine]").unwrap();
+    let to = help.find("The field `event_time`").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("karst.toml");
+    std::fs::write(&path, &help[from..to]).unwrap();
+    let checked = check(&path, &[]);
+    assert!(checked.status.success(), "{}", text(&checked.stderr));
+    assert!(text(&checked.stdout).contains("1 classes, 1 sources, 1 resolvers"), "{}", text(&checked.stdout));
+}
+
+const WRONG: &str = r#"[server]
+bind = "everywhere"
+wrokers = 2
+max_body = "1MB"
+[engine]
+shards = 0
+
+[[class]]
+name = "user"
+key = "id"
+[class.features]
+id = "str"
+visits = "integer"
+
+[[source]]
+name = "clicks"
+kind = "file"
+path = "clicks.jsonl"
+late_arrival_deadline = "30 minutes"
+
+[[resolver]]
+name = "on_click"
+source = "klicks"
+[resolver.set]
+"user.id" = "user_id"
+"user.visit" = "visits"
+"#;
+
+#[test]
+fn every_problem_is_told_at_once_with_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("karst.toml");
+    std::fs::write(&path, WRONG).unwrap();
+    let checked = karst()
+        .arg("check")
+        .arg("--config")
+        .arg(&path)
+        .args(["--set", "server.workers=many"])
+        .env("KARST_SERVER_COLOUR", "red")
+        .output();
+    let checked = checked.unwrap();
+    let told = text(&checked.stderr);
+    assert_eq!(checked.status.code(), Some(2), "{told}");
+    for part in [
+        "error: the configuration has ",
+        "karst.toml:2:1: server.bind: expected an address such as 127.0.0.1:8080, got \"everywhere\"",
+        "karst.toml:3:1: [server] has no setting \"wrokers\"",
+        "did you mean \"workers\"?",
+        "karst.toml:4:1: server.max_body: \"1MB\" is not a size",
+        "karst.toml:6:1: engine.shards: expected 1 to 1024, got 0",
+        "karst.toml:13:10: visits: there is no type \"integer\"",
+        "karst.toml:19:25: late_arrival_deadline: \"30 minutes\" is not a duration",
+        "the command line, server.workers: server.workers: expected a whole number, got \"many\"",
+        "the environment, KARST_SERVER_COLOUR: [server] has no setting \"colour\"",
+        "klicks",
+        "user.visit",
+        "karst.toml:21:1",
+        "hint: ",
+    ] {
+        assert!(told.contains(part), "no \"{part}\" in\n{told}");
+    }
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("karst.toml");
+    std::fs::write(&path, "[server]\nbind = \"127.0.0.1:1\"\n").unwrap();
+    let bound = |environment: Option<&str>, flags: &[&str]| {
+        let mut command = karst();
+        command.arg("check").arg("--config").arg(&path).args(flags);
+        environment.iter().for_each(|value| drop(command.env("KARST_SERVER_BIND", value)));
+        let told = text(&command.output().unwrap().stdout);
+        told.rsplit("127.0.0.1:").next().unwrap().trim().to_owned()
+    };
+    assert_eq!(bound(None, &[]), "1");
+    assert_eq!(bound(Some("127.0.0.1:2"), &[]), "2");
+    assert_eq!(bound(Some("127.0.0.1:2"), &["--set", "server.bind=127.0.0.1:3"]), "3");
+}
+
+#[test]
+fn an_address_that_others_reach_needs_a_word() {
+    let refused = karst().args(["check", "--set", "server.bind=0.0.0.0:8080"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("allow_remote"), "{}", text(&refused.stderr));
+    let allowed =
+        karst().args(["check", "--set", "server.bind=0.0.0.0:8080", "--set", "server.allow_remote=true"]).output().unwrap();
+    assert!(allowed.status.success());
+}
+
+#[test]
+fn errors_have_a_detail_and_a_hint() {
+    let missing = karst().args(["check", "--config", "/nonexistent/karst.toml"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(2));
+    let told = text(&missing.stderr);
+    assert!(["error: cannot read", "detail: ", "hint: "].iter().all(|part| told.contains(part)), "{told}");
+    let nobody =
+        karst().args(["query", "--url", "http://127.0.0.1:1", "--in", "user.id=ada", "--out", "user"]).output().unwrap();
+    assert_eq!(nobody.status.code(), Some(1));
+    let told = text(&nobody.stderr);
+    assert!(
+        ["error: no answer from http://127.0.0.1:1", "hint: is `karst run` running?"].iter().all(|part| told.contains(part)),
+        "{told}"
+    );
+}
+
+const RIGHT: &str = r#"
+[server]
+bind = "127.0.0.1:0"
+
+[[class]]
+name = "user"
+key = "id"
+[class.features]
+id = "str"
+last_page = "str"
+visits = { type = "int?", description = "visits so far" }
+
+[[source]]
+name = "clicks"
+kind = "file"
+path = "clicks.jsonl"
+
+[[resolver]]
+name = "on_click"
+source = "clicks"
+skip_if_null = ["user_id"]
+where = { type = "click" }
+[resolver.set]
+"user.id" = "user_id"
+"user.last_page" = "page.url"
+"user.visits" = "visits"
+"#;
+
+const CLICKS: &str = r#"{"type": "click", "user_id": "ada", "page": {"url": "/"}, "visits": 1, "event_time": "2013-01-01T10:00:00Z"}
+{"type": "click", "user_id": "ada", "page": {"url": "/docs"}, "visits": null, "event_time": "2013-01-01T11:00:00Z"}
+{"type": "click", "user_id": "ada", "page": {"url": "/old"}, "visits": 9, "event_time": "2013-01-01T09:00:00Z"}
+{"type": "click", "user_id": null, "page": {"url": "/"}, "event_time": "2013-01-01T12:00:00Z"}
+{"type": "scroll", "user_id": "ada", "event_time": "2013-01-01T12:00:00Z"}
+{"type": "click", "user_id": "bob", "page": {}, "event_time": "2013-01-01T12:00:00Z"}
+not json
+"#;
+
+/// `karst run` in a process of its own; killed if a test fails before it is stopped.
+struct Running {
+    child: Child,
+    out: BufReader<ChildStdout>,
+    url: String,
+}
+
+impl Running {
+    fn start(dir: &Path) -> Self {
+        let mut child = karst()
+            .args(["run", "--config", "karst.toml", "--directory", "data"])
+            .current_dir(dir)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        let url = line.trim().strip_prefix("serving ").unwrap_or_else(|| panic!("unexpected: {line}")).to_owned();
+        Self { child, out, url }
+    }
+
+    fn ask(&self, args: &[&str]) -> Output {
+        karst().args(args).args(["--url", &self.url]).output().unwrap()
+    }
+
+    /// Waits until all records of the file are accounted for, by asking again; bounded by the number of questions.
+    fn drained(&self, records: u64) -> Json {
+        for _ in 0..2000 {
+            let status: Json = serde_json::from_slice(&self.ask(&["status", "--json"]).stdout).unwrap();
+            if status["outcomes"]["records"] == records {
+                return status;
+            }
+        }
+        panic!("it never got to {records} records");
+    }
+
+    fn stop(mut self) -> (Option<i32>, String) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        let code = self.child.wait().unwrap().code();
+        let mut rest = String::new();
+        while self.out.read_line(&mut rest).unwrap() > 0 {}
+        (code, rest)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_configuration_alone_makes_features_that_can_be_queried() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("karst.toml"), RIGHT).unwrap();
+    std::fs::write(dir.path().join("clicks.jsonl"), CLICKS).unwrap();
+    let running = Running::start(dir.path());
+    let status = running.drained(7);
+    let expected = json!({"records": 7, "applied": 3, "skipped": 2, "late": 0, "tombstones": 0, "dead_letters": 2});
+    assert_eq!(status["outcomes"], expected, "{status}");
+
+    let answer = running.ask(&["query", "--in", "user.id=ada", "--out", "user.last_page", "--out", "user.visits"]);
+    let table = text(&answer.stdout);
+    assert!(answer.status.success(), "{table}{}", text(&answer.stderr));
+    let mut lines = table.lines();
+    assert_eq!(lines.next().unwrap().split_whitespace().collect::<Vec<_>>(), ["FEATURE", "VALUE", "EVENT", "TIME", "FROM"]);
+    let row = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(row(lines.next().unwrap()), ["user.last_page", "/docs", "2013-01-01T11:00:00Z", "on_click"]);
+    assert_eq!(row(lines.next().unwrap()), ["user.visits", "-", "2013-01-01T11:00:00Z", "on_click"]);
+
+    let missing = running.ask(&["query", "--in", "user.id=bob", "--out", "user.last_page"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(text(&missing.stdout).contains("(none)"), "{}", text(&missing.stdout));
+    let wrong = running.ask(&["query", "--in", "user.id=ada", "--out", "user.lastpage"]);
+    assert!(text(&wrong.stderr).contains("error: the server refused with status 400"), "{}", text(&wrong.stderr));
+    assert!(text(&wrong.stderr).contains("user.last_page"), "{}", text(&wrong.stderr));
+
+    assert!(text(&running.ask(&["topology"]).stdout).starts_with("flowchart"));
+    assert!(text(&running.ask(&["status"]).stdout).contains("clicks[0]"));
+    let health = running.ask(&["health"]);
+    assert!(health.status.success() && text(&health.stdout).starts_with("well"), "{}", text(&health.stdout));
+
+    let (code, rest) = running.stop();
+    assert_eq!(code, Some(0), "{rest}");
+    assert!(rest.contains("stopped"), "{rest}");
+}
+
+#[test]
+fn after_a_restart_it_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("karst.toml"), RIGHT).unwrap();
+    std::fs::write(dir.path().join("clicks.jsonl"), CLICKS).unwrap();
+    let first = Running::start(dir.path());
+    first.drained(7);
+    assert_eq!(first.stop().0, Some(0));
+    let second = Running::start(dir.path());
+    assert_eq!(second.drained(7)["outcomes"]["applied"], 3);
+    let answer = second.ask(&["query", "--in", "user.id=ada", "--out", "user.last_page", "--json"]);
+    let answer: Json = serde_json::from_slice(&answer.stdout).unwrap();
+    assert_eq!(answer["data"][0]["value"], "/docs");
+    assert_eq!(second.stop().0, Some(0));
+}
