@@ -16,11 +16,14 @@ crate_dir() { # the unpacked source of the package named $1, at the locked versi
   version=$(awk -v want="\"$1\"" '$1=="name" && $3==want {getline; gsub(/"/,"",$3); print $3; exit}' Cargo.lock)
   ls -d "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/"$1-$version" | head -n 1
 }
-have_sources() { src=$(crate_dir librocksdb-sys 2>/dev/null) && lz4=$(crate_dir lz4-sys 2>/dev/null)/liblz4; }
+have_sources() { src=$(crate_dir librocksdb-sys 2>/dev/null) && lz4=$(crate_dir lz4-sys 2>/dev/null)/liblz4/lib; }
 # Only then, and not each time: this must answer also while a manifest or the lock file is being edited.
 have_sources || { cargo fetch --locked >&2; have_sources; }
-key="$(basename "$src")-$(g++ -dumpfullversion)-$(uname -m)"
+key="$(basename "$src")-$(g++ -dumpfullversion)-$(uname -m)-2" # the last number: of this script's flags
 out="$cache/native/$key"
+if [ -f "$out/librocksdb.a" ]; then echo "$out"; exit 0; fi
+mkdir -p "$cache/native"
+exec 9>"$cache/native/.lock"; flock 9 # two shells at once: the second waits, and finds it made
 if [ -f "$out/librocksdb.a" ]; then echo "$out"; exit 0; fi
 
 work="$cache/native/.build-$key"
@@ -39,11 +42,12 @@ echo "compiling RocksDB ($total unity files, once per machine; about 5 minutes o
 export work total
 compile() {
   file=$1; shift
-  g++ "$@" -c "$file" -o "${file%.cc}.o"
+  g++ "$@" -c "$file" -o "${file%.cc}.o" || return 1 # not `set -e`: it does not reach into a function called by xargs
   printf '  RocksDB %d/%d\n' "$(ls "$work"/*.o | wc -l)" "$total" >&2
 }
 export -f compile
 ls "$work"/*.cc | xargs -P "$jobs" -I{} bash -c 'compile "$@"' _ {} "${flags[@]}"
+[ "$(ls "$work"/*.o | wc -l)" -eq "$total" ] || { echo "RocksDB: an object file is missing" >&2; exit 1; }
 ar crs "$work/librocksdb.a" "$work"/*.o
 mv "$work/librocksdb.a" "$out/librocksdb.a"     # last, so that a half-made library is never found
 rm -rf "$work"

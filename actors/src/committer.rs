@@ -29,8 +29,10 @@ impl Committer {
     }
 
     pub(crate) fn send(&self, frozen: FrozenCommit) -> Result<(), StageError> {
-        let sent = self.work.as_ref().map(|work| work.try_send(frozen));
-        sent.and_then(Result::ok).ok_or_else(|| StageError::broken("the commit thread has ended"))
+        match &self.work {
+            Some(work) if work.try_send(frozen).is_ok() => Ok(()),
+            _ => Err(StageError::broken("the commit thread has ended")),
+        }
     }
 
     /// Waits for the commit on its way. Cancel safe.

@@ -413,7 +413,7 @@ impl EngineHandle {
     ///
     /// # Errors
     /// [`Error::State`] if they could not be read.
-    pub fn scan(&self, class: &str) -> Result<Vec<(karst_types::Value, Vec<(String, karst_types::Value)>)>> {
+    pub fn scan(&self, class: &str) -> Result<Vec<ScannedRow>> {
         let mut all = Vec::new();
         let Some(id) = self.0.catalog.class_id(class) else { return Ok(all) };
         let Some(known) = self.0.catalog.class(id) else { return Ok(all) };
@@ -439,3 +439,6 @@ impl EngineHandle {
 }
 
 const SCAN_PAGE: usize = 4096;
+
+/// A committed row: the key, and the values by feature name.
+pub type ScannedRow = (karst_types::Value, Vec<(String, karst_types::Value)>);

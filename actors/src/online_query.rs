@@ -15,6 +15,8 @@ use karst_types::{Clock, EventTime, ProcessingTime, TimeSpan, Value};
 use metrics::{Histogram, counter, histogram};
 use parking_lot::RwLock;
 
+use crate::protocol::reached;
+
 /// Plans that are kept; past it the cache starts anew. A service asks a handful of queries, not thousands.
 const PLANS_MAX: usize = 1024;
 
@@ -261,6 +263,7 @@ impl OnlineQuery {
         all.for_each(|error| counter!("karst_actors_query_errors_total", "code" => error.code.as_str()).increment(1));
         let took = self.clock.elapsed().saturating_sub(began);
         self.seconds.record(took.as_secs_f64());
+        reached("online_query", "query", data.len());
         QueryAnswer { data, errors, took }
     }
 

@@ -16,7 +16,7 @@ use crate::{
     dead_letter::dead_letter,
     metrics::ParseMetrics,
     partition::Partition,
-    protocol::{Events, Fetch, NoControl, NoMessages, Passage},
+    protocol::{Events, Fetch, NoControl, NoMessages, Passage, reached},
 };
 
 const STAGE: &str = "parse_stage";
@@ -100,6 +100,7 @@ impl Stage for ParseStage {
         if fetch.records.is_empty() {
             return Ok(()); // its records went with an attempt that was cut off; the router misses them and asks again
         }
+        reached(STAGE, &self.partition.label, fetch.records.len());
         let decoded = self.decoder.decode(&fetch.records);
         // Nothing panics from here on but for a fault of our own; then the router sees the missing batch, and the partition
         // rewinds.

@@ -12,6 +12,12 @@ use karst_state::{LaneId, LanePosition, ShardBatch, SourceBatch, WatermarkState}
 use karst_types::{DeadLetter, Offset, Outcome, Records, Updates, message::AnyMessages, update::Cause};
 use tokio::sync::oneshot;
 
+/// Tells, once per batch, that it has come to a hop: for whoever follows events with a subscriber of `tracing`, such as the test
+/// that compares the hops with ARCHITECTURE.md. `count` are records, from the router on updates.
+pub(crate) fn reached(hop: &'static str, place: &str, count: usize) {
+    tracing::trace!(target: "karst::hop", hop, place, count);
+}
+
 /// What a batch follows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Link {

@@ -13,7 +13,7 @@ use karst_types::{Clock, Offset, Outcomes, ShardCount, Updates, shard_of};
 
 use crate::{
     partition::{Partition, PartitionMailbox},
-    protocol::{Link, NoControl, PartitionControl, Resolved, ShardMessage, SourceMessage},
+    protocol::{Link, NoControl, PartitionControl, Resolved, ShardMessage, SourceMessage, reached},
     source_partition::Shards,
 };
 
@@ -75,6 +75,7 @@ impl Stage for ShardRouter {
     async fn handle(&mut self, batch: &mut Resolved) -> Result<(), StageError> {
         let parts = if self.count.get() > 1 { Some(self.cut(&batch.updates)) } else { None };
         let Some(lane_seq) = self.number(batch) else { return Ok(()) };
+        reached("shard_router", &self.partition.label, batch.updates.len());
         let head = LaneHead {
             source: self.partition.source,
             partition: self.partition.id,

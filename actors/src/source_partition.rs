@@ -20,7 +20,7 @@ use crate::{
     error::stage_error,
     metrics::PartitionMetrics,
     partition::Partition,
-    protocol::{Fetch, Link, NoControl, NoData, PartitionControl, Passage, ShardControl},
+    protocol::{Fetch, Link, NoControl, NoData, PartitionControl, Passage, ShardControl, reached},
     store_shard::{ShardMailbox, SourceShardMailbox},
 };
 
@@ -184,6 +184,7 @@ impl Stage for SourcePartition {
             let through = records.last_offset().unwrap_or_default();
             let passage = Passage { epoch: reading.epoch, link: reading.link, start: reading.start, credit };
             reading.link = Link::After(through);
+            reached("source_partition", &self.partition.label, records.len());
             if self.next.try_send(Fetch { passage, records }).is_err() {
                 // The only sender found no room where there was some: the stage is stopping. What is not sent is replayed.
                 self.reading = None;

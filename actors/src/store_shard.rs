@@ -20,7 +20,7 @@ use crate::{
     error::state_error,
     metrics::ShardMetrics,
     partition::{Partition, PartitionMailbox},
-    protocol::{PartitionControl, ShardControl, ShardMessage, SourceMessage},
+    protocol::{PartitionControl, ShardControl, ShardMessage, SourceMessage, reached},
 };
 
 /// Lanes that were empty for this long are idle: what has gathered is committed at once.
@@ -33,7 +33,9 @@ pub(crate) type SourceShardMailbox = Mailbox<SourceMessage, ShardControl>;
 
 /// Every partition of the engine: whom a shard tells to rewind.
 #[derive(Clone, Default)]
-pub(crate) struct Origins(Arc<RwLock<Vec<(Arc<Partition>, PartitionMailbox)>>>);
+pub(crate) struct Origins(Arc<RwLock<Vec<Origin>>>);
+
+type Origin = (Arc<Partition>, PartitionMailbox);
 
 impl Origins {
     pub(crate) fn add(&self, partition: Arc<Partition>, mailbox: PartitionMailbox) {
@@ -165,6 +167,7 @@ impl<W: Writer> StoreShard<W> {
     fn done(&mut self, done: karst_state::Result<Committed>) -> Result<(), StageError> {
         let done = done.map_err(state_error)?;
         self.metrics.committed(self.clock.elapsed().saturating_sub(self.last_freeze));
+        reached("changelog", &self.name, done.rows);
         self.writer.committed(&done);
         Ok(())
     }
@@ -200,7 +203,10 @@ impl<W: Writer> Stage for StoreShard<W> {
         }
         let head = W::head(message);
         match self.writer.apply(message).map_err(state_error)? {
-            Applied::Applied { new, .. } => self.metrics.applied(new),
+            Applied::Applied { new, .. } => {
+                reached("store_shard", &self.name, new);
+                self.metrics.applied(new);
+            }
             Applied::Duplicate | Applied::OldEpoch => {}
             Applied::Gap => self.origins.rewind(head.lane(), head.epoch, "a shard misses a message"),
         }

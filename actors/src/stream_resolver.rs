@@ -16,7 +16,7 @@ use crate::{
     dead_letter::dead_letter,
     metrics::ResolverMetrics,
     partition::Partition,
-    protocol::{Events, NoControl, Resolved},
+    protocol::{Events, NoControl, Resolved, reached},
 };
 
 const STAGE: &str = "stream_resolver";
@@ -121,6 +121,7 @@ impl Stage for StreamResolver {
         if events.outcomes.is_empty() {
             return Ok(()); // taken apart by an attempt that was cut off; the router misses it and asks again
         }
+        reached(STAGE, &self.partition.label, events.outcomes.len());
         let (updates, results) = self.run(events);
         let resolved = self.settle(events, updates, results);
         self.send(resolved).await

@@ -40,12 +40,8 @@ fn latest(engine: &EngineHandle) -> (u64, u64) {
         let request =
             request.output(User::last_merchant).output(User::last_amount).output(User::last_status).output(User::last_ts);
         let answer = engine.query(&request);
-        let values = [
-            answer.get(User::last_merchant.fqn()),
-            answer.get(User::last_amount.fqn()),
-            answer.get(User::last_status.fqn()),
-            answer.get(User::last_ts.fqn()),
-        ];
+        let values =
+            ["user.last_merchant", "user.last_amount", "user.last_status", "user.last_ts"].map(|name| answer.get(name));
         if let [Some(Value::Str(merchant)), Some(Value::Float(amount)), Some(Value::Str(status)), Some(Value::Time(ts))] =
             values
         {

@@ -23,7 +23,7 @@ use std::{
 use karst::{
     BrokerTime, KafkaProducer,
     connectors::kafka::{
-        create_topic,
+        admin::create_topic,
         mock::{MockBroker, SAFE_LEAD_BYTES},
     },
 };

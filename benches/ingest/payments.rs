@@ -54,5 +54,5 @@ pub(crate) struct User {
 pub(crate) fn on_payment(
     payment: Payment,
 ) -> Updates![User::id, User::last_merchant, User::last_amount, User::last_status, User::last_ts] {
-    updates!(payment.user_id, payment.merchant, payment.amount, payment.status.name(), payment.ts)
+    updates!(payment.user_id, payment.merchant, payment.amount, Str::const_new(payment.status.name()), payment.ts)
 }

@@ -124,7 +124,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     let bound = |environment: Option<&str>, flags: &[&str]| {
         let mut command = karst();
         command.arg("check").arg("--config").arg(&path).args(flags);
-        environment.iter().for_each(|value| drop(command.env("KARST_SERVER_BIND", value)));
+        command.envs(environment.map(|value| ("KARST_SERVER_BIND", value)));
         let told = text(&command.output().unwrap().stdout);
         told.rsplit("127.0.0.1:").next().unwrap().trim().to_owned()
     };

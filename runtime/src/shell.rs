@@ -98,7 +98,7 @@ impl<M, C> Shell<M, C> {
     where
         F: Future<Output = Result<(), StageError>>,
     {
-        let want_data = true;
+        let want_data = !hold.is_set();
         let may_pull = want_data && !self.desk.draining();
         let mut pull = Box::pin(guarded(&self.vitals, pull));
         let woke = tokio::select! {

@@ -261,12 +261,15 @@ fn source(document: &Document<'_>, section: Section<'_, '_>, base: &Path) -> Opt
     Some((source, at))
 }
 
+/// A setter of [`KafkaSource`] that takes text.
+type SetText = fn(KafkaSource, String) -> KafkaSource;
+
 fn kafka(section: &Section<'_, '_>, name: &str) -> KafkaSource {
     let mut source = KafkaSource::new(name);
     for servers in section.texts("bootstrap_servers") {
         source = source.bootstrap_server(servers.text);
     }
-    let settings: [(&'static str, fn(KafkaSource, String) -> KafkaSource); 11] = [
+    let settings: [(&'static str, SetText); 11] = [
         ("topic", KafkaSource::topic),
         ("security_protocol", KafkaSource::security_protocol),
         ("sasl_mechanism", KafkaSource::sasl_mechanism),
