@@ -110,7 +110,7 @@ fn run(source: &str, input: &Path, expected: &W1Totals) -> Result<Vec<String>> {
     let (cpu, start) = (process::cpu_seconds(), SystemClock.elapsed());
     let (engine, took) = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let engine = match &mut feed {
-            None => begin(&dir, FileSource::json_lines(SOURCE, input).late_arrival_deadline(DEADLINE)).await?,
+            None => begin(&dir, FileSource::json_lines(SOURCE, input).batch_records(number("L_BATCH", 1024)? as usize).late_arrival_deadline(DEADLINE)).await?,
             Some(feed) => {
                 let kafka = KafkaSource::new(SOURCE).bootstrap_server(&feed.servers).topic(&*topic);
                 let engine = begin(&dir, kafka.late_arrival_deadline(DEADLINE)).await?;
@@ -144,7 +144,11 @@ fn run(source: &str, input: &Path, expected: &W1Totals) -> Result<Vec<String>> {
 }
 
 async fn begin(dir: &Path, source: impl Source) -> karst::Result<Engine> {
-    let settings = EngineSettings::default();
+    let mut settings = EngineSettings::default();
+    settings.store.commit_interval = karst::TimeSpan::from_millis(number("L_COMMIT", 200).unwrap() as i64);
+    settings.store.shards = number("L_SHARDS", 4).unwrap() as u16;
+    settings.workers = number("L_WORKERS", 0).unwrap() as usize;
+    settings.store.memory = karst::ByteSize::mib(number("L_MEM", 512).unwrap());
     Engine::builder(dir).source(source).resolver(payments::on_payment).settings(settings).start().await
 }
 

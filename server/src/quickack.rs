@@ -24,7 +24,7 @@ impl QuickAck {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn arm(socket: &impl AsFd) {
     // Fails only on a socket that is going away.
-    let _ = socket2::SockRef::from(socket).tcp_quickack();
+    let _ = socket2::SockRef::from(socket).set_tcp_quickack(true);
 }
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn arm(_: &impl AsFd) {}

@@ -1,3 +1,16 @@
 //! The engine as a whole, through its front door: a file for each behaviour. No broker, no ports, no fixed paths.
+#![allow(clippy::unwrap_used)] // in helpers of tests, as in tests
 
+mod backpressure;
+mod bad_input;
+mod declarations;
+mod diagram;
 mod hello;
+mod late;
+mod one_event;
+mod order;
+mod query;
+mod restart;
+mod supervision;
+mod two_resolvers;
+mod world;
