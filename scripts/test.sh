@@ -19,7 +19,7 @@ steps=("$@")
 scratch="$(mktemp -d)"
 export KARST_TEST_SKIPPED="$scratch/skipped"
 : >"$KARST_TEST_SKIPPED"
-[ -n "${SEEDS:-}" ] && export KARST_SIMULATION_SEEDS="$SEEDS"
+[ -n "${SEEDS:-}" ] && export KARST_SIM_SEEDS="$SEEDS"
 filter=()
 [ -n "${TEST:-}" ] && filter=("$TEST")
 

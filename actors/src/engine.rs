@@ -14,7 +14,7 @@ use karst_features::{
     BatchResolver, Catalog, FeatureClass, FeatureSet, Mistakes, Registry, RegistryBuilder, StreamResolver, bind,
 };
 use karst_runtime::{SystemClock, drain, spawn};
-use karst_state::{Store, StoredDeadLetter};
+use karst_state::{LaneId, Store, StoredDeadLetter};
 use karst_types::{ByteSize, Clock, Offset};
 
 use crate::{
@@ -334,6 +334,24 @@ impl EngineHandle {
                     }
                 })
                 .collect();
+            // Those that are not found yet (a broker that is down) have a past nevertheless.
+            let id = inner.catalog.source_id(source.settings.name.as_str());
+            for sums in outcomes.iter().filter(|sums| Some(sums.source) == id) {
+                if partitions.iter().all(|known| known.partition != sums.partition) {
+                    partitions.push(PartitionStatus {
+                        partition: sums.partition,
+                        committed: inner.store.committed(LaneId { source: sums.source, partition: sums.partition }),
+                        fetched: None,
+                        end: None,
+                        lag: None,
+                        watermark: None,
+                        outcomes: sums.outcomes,
+                        reasons: sums.reasons.clone(),
+                        paused: false,
+                        rewinds: 0,
+                    });
+                }
+            }
             partitions.sort_by_key(|partition| partition.partition);
             SourceStatus { name: source.settings.name.to_string(), kind: source.kind, partitions }
         });
@@ -402,7 +420,7 @@ impl EngineHandle {
         let mut letters = Vec::new();
         let Some(id) = self.0.catalog.source_id(source) else { return Ok(letters) };
         for sums in reader.outcomes().iter().filter(|sums| sums.source == id) {
-            let lane = karst_state::LaneId { source: id, partition: sums.partition };
+            let lane = LaneId { source: id, partition: sums.partition };
             letters.extend(reader.dead_letters(lane, Offset(i64::MIN), limit - letters.len())?);
         }
         Ok(letters)

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use karst_types::{Outcome, Reason, Records, Updates};
+use karst_types::{Outcome, ProcessingTime, Reason, Records, Updates};
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
@@ -30,6 +30,7 @@ pub fn describe_metrics() {
     describe_counter!("karst_actors_applied_updates_total", Unit::Count, "updates applied by a shard");
     describe_gauge!("karst_actors_lag_records", Unit::Count, "records between the position and the end of a partition");
     describe_gauge!("karst_actors_watermark_seconds", Unit::Seconds, "log watermark of a partition, since the epoch");
+    describe_gauge!("karst_actors_watermark_lag_seconds", Unit::Seconds, "how far the log watermark of a partition is behind the clock");
     describe_gauge!("karst_actors_partition_paused", Unit::Count, "1 while a partition is paused by backpressure");
     describe_gauge!("karst_actors_partition_rewinds", Unit::Count, "times a partition went back to its stored position");
     describe_histogram!("karst_actors_commit_seconds", Unit::Seconds, "from the freeze of a commit until it is stored");
@@ -44,6 +45,7 @@ pub(crate) struct PartitionMetrics {
     batch: Histogram,
     lag: Gauge,
     watermark: Gauge,
+    watermark_lag: Gauge,
     paused: Gauge,
     rewinds: Gauge,
 }
@@ -57,6 +59,7 @@ impl PartitionMetrics {
             batch: histogram!("karst_actors_batch_records", &labels),
             lag: gauge!("karst_actors_lag_records", &labels),
             watermark: gauge!("karst_actors_watermark_seconds", &labels),
+            watermark_lag: gauge!("karst_actors_watermark_lag_seconds", &labels),
             paused: gauge!("karst_actors_partition_paused", &labels),
             rewinds: gauge!("karst_actors_partition_rewinds", &labels),
         }
@@ -66,9 +69,11 @@ impl PartitionMetrics {
         self.bytes.increment(records.bytes() as u64);
         self.batch.record(records.len() as f64);
     }
-    pub(crate) fn look(&self, partition: &Partition) {
+    pub(crate) fn look(&self, partition: &Partition, now: ProcessingTime) {
         self.lag.set(partition.lag().map_or(f64::NAN, |lag| lag as f64));
         self.watermark.set(partition.watermark().map_or(f64::NAN, |at| at.0 as f64 / 1e6));
+        let behind = partition.watermark().map(|at| now.since(ProcessingTime(at.0)).secs_f64());
+        self.watermark_lag.set(behind.unwrap_or(f64::NAN));
         self.paused.set(f64::from(u8::from(partition.is_paused())));
         self.rewinds.set(partition.rewinds() as f64);
     }

@@ -13,7 +13,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use karst_connectors::{Fetched, PartitionReader, RunningSource};
 use karst_runtime::{Credit, Credits, Mailbox, Stage, StageError, waiting_for};
 use karst_state::{LaneId, Store, WatermarkState};
-use karst_types::{Offset, Records, Retry};
+use karst_types::{Clock, Offset, Records, Retry};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -41,6 +41,7 @@ pub(crate) struct SourcePartition {
     pub(crate) shards: Shards,
     pub(crate) credits: Credits,
     pub(crate) next: Mailbox<Fetch, NoControl>,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: PartitionMetrics,
     /// `None`: an epoch must begin before anything is read.
     pub(crate) reading: Option<Reading>,
@@ -90,7 +91,7 @@ impl SourcePartition {
             self.told = committed;
         }
         self.partition.look(reading.reader.lag(), reading.reader.paused());
-        self.metrics.look(&self.partition);
+        self.metrics.look(&self.partition, self.clock.now());
     }
 }
 
@@ -193,8 +194,9 @@ impl Stage for SourcePartition {
         Ok(())
     }
 
+    /// Not while an epoch begins: a tick drops the future that waits, and asking a slow broker would start over each time.
     fn tick_interval(&self) -> Option<Duration> {
-        Some(LOOK_EVERY)
+        self.reading.is_some().then_some(LOOK_EVERY)
     }
     async fn tick(&mut self) -> Result<(), StageError> {
         self.tell_broker();

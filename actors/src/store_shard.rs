@@ -123,10 +123,13 @@ pub(crate) struct ShardPlan<W> {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) commit_interval: TimeSpan,
     pub(crate) metrics: ShardMetrics,
+    /// Whether one was built before.
+    pub(crate) built: bool,
 }
 
 impl<W: Writer> ShardPlan<W> {
-    pub(crate) fn build(&self) -> Result<StoreShard<W>, StageError> {
+    pub(crate) fn build(&mut self) -> Result<StoreShard<W>, StageError> {
+        let again = std::mem::replace(&mut self.built, true);
         let writer = (self.open)(&self.store, self.index).map_err(state_error)?;
         let committer = Committer::start(&self.name, (self.commits)(&self.store, self.index)).map_err(|error| {
             StageError::broken(format!("could not start the commit thread of {}", self.name)).because(error)
@@ -140,6 +143,7 @@ impl<W: Writer> ShardPlan<W> {
             clock: Arc::clone(&self.clock),
             commit_interval: self.commit_interval.to_duration(),
             metrics: self.metrics.clone(),
+            again,
         })
     }
 }
@@ -153,6 +157,7 @@ pub(crate) struct StoreShard<W> {
     commit_interval: Duration,
     last_freeze: Duration,
     metrics: ShardMetrics,
+    again: bool,
 }
 
 impl<W: Writer> StoreShard<W> {
@@ -190,7 +195,9 @@ impl<W: Writer> Stage for StoreShard<W> {
 
     /// What was applied and not committed is gone, and with it whatever the partitions had sent: they send it again.
     async fn started(&mut self) -> Result<(), StageError> {
-        self.origins.shard_restarted(&self.name);
+        if self.again {
+            self.origins.shard_restarted(&self.name);
+        }
         Ok(())
     }
 

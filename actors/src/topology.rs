@@ -98,7 +98,7 @@ impl Wiring {
         let mut mailboxes = Vec::new();
         for ShardId(shard) in store.shards().shards() {
             let name = format!("shard {shard}");
-            let plan = ShardPlan {
+            let mut plan = ShardPlan {
                 name: name.clone(),
                 store: store.clone(),
                 open: |store, shard| store.shard_writer(ShardId(shard as u16)),
@@ -108,12 +108,13 @@ impl Wiring {
                 clock: Arc::clone(&clock),
                 commit_interval: settings.store.commit_interval,
                 metrics: ShardMetrics::new(&shard.to_string()),
+                built: false,
             };
             let (mailbox, inbox) = mailbox(name.as_str(), settings.shard_mailbox);
             handles.shards.push(spawn_on(&Host::new(&format!("shard-{shard}"))?, inbox, spec(name), move || plan.build()));
             mailboxes.push(mailbox);
         }
-        let plan = ShardPlan {
+        let mut plan = ShardPlan {
             name: "source shard".to_owned(),
             store: store.clone(),
             open: |store, _| store.source_writer(),
@@ -123,6 +124,7 @@ impl Wiring {
             clock: Arc::clone(&clock),
             commit_interval: settings.store.commit_interval,
             metrics: ShardMetrics::new("source"),
+            built: false,
         };
         let (source, inbox) = mailbox("source shard", settings.shard_mailbox);
         handles
@@ -151,8 +153,13 @@ impl Wiring {
 
         let (front, back) = (self.workers.next().clone(), self.workers.next().clone());
         let credits = Credits::new(format!("{label} credits"), self.settings.credits);
-        let (own, running, store, shards) =
-            (Arc::clone(partition), Arc::clone(&source.running), self.store.clone(), self.shards.clone());
+        let (own, running, store, shards, clock) = (
+            Arc::clone(partition),
+            Arc::clone(&source.running),
+            self.store.clone(),
+            self.shards.clone(),
+            Arc::clone(&self.clock),
+        );
         let source_partition = spawn_on(&front, at_partition, spec("source_partition"), move || {
             Ok(SourcePartition {
                 partition: Arc::clone(&own),
@@ -161,6 +168,7 @@ impl Wiring {
                 shards: shards.clone(),
                 credits: credits.clone(),
                 next: to_parse.clone(),
+                clock: Arc::clone(&clock),
                 metrics: PartitionMetrics::new(&own),
                 reading: None,
                 told: None,

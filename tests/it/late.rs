@@ -34,9 +34,9 @@ fn log(seed: u64) -> Vec<(Option<i64>, i64)> {
     let mut random = Random::new(seed);
     let one = |nth: i64| {
         let broker = 10_000 + nth * 3;
-        let event = match random.below(20) {
-            0 => None,
-            1 => Some(broker + random.below(1_000_000) as i64), // from the future: the watermark follows up to max_future_skew
+        let event = match random.below(400) {
+            0..20 => None,
+            20 => Some(broker + random.below(1_000_000) as i64), // from the future: the watermark follows up to max_future_skew
             _ => Some(broker - random.below(400) as i64),
         };
         (event, broker)

@@ -198,11 +198,13 @@ async fn from_file(state: &Path, file: PathBuf) -> karst::Result<Engine> {
 /// The child: reads the file, and tells how far it is, until it is killed.
 fn work_until_killed() {
     let [state, file] = ["KARST_TEST_STATE", "KARST_TEST_FILE"].map(|name| PathBuf::from(std::env::var_os(name).unwrap()));
-    karst::run(async {
+    karst::run::<()>(async {
         let engine = from_file(&state, file).await?;
         let handle = engine.handle();
         loop {
-            println!("\nrecords {}", records(&handle));
+            let status = handle.status();
+            let committed = status.sources[0].partitions.first().and_then(|partition| partition.committed);
+            println!("\nat {} {}", committed.map_or(-1, |offset| offset.0), status.outcomes().records);
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
     })
@@ -221,16 +223,18 @@ fn kill_9_in_the_middle_again_and_again_changes_nothing() {
     lines.iter().for_each(|line| writeln!(out, "{}", line.json).unwrap());
     out.into_inner().unwrap();
 
-    let mut told = 0;
+    let (mut committed, mut told) = (-1, 0);
     let mut in_the_middle = 0;
     for kill in 0..4 {
         let environment = [("KARST_TEST_STATE", state.to_str().unwrap()), ("KARST_TEST_FILE", file.to_str().unwrap())];
         let mut command = child("restart::kill_9_in_the_middle_again_and_again_changes_nothing", &environment);
         let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         for line in BufReader::new(process.stdout.take().unwrap()).lines() {
-            let Some(records) = line.unwrap().strip_prefix("records ").map(|count| count.parse::<u64>().unwrap()) else { continue };
-            assert!(records >= told, "kill {kill}: what was committed is gone: {told} records, then {records}");
-            told = records;
+            let line = line.unwrap();
+            let Some((at, records)) = line.strip_prefix("at ").and_then(|told| told.split_once(' ')) else { continue };
+            let (at, records): (i64, u64) = (at.parse().unwrap(), records.parse().unwrap());
+            assert!(at >= committed, "kill {kill}: what was committed is gone: {committed}, then {at}");
+            (committed, told) = (at, records);
             if records >= (kill + 1) * RECORDS / 8 {
                 break;
             }

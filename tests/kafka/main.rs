@@ -1,0 +1,23 @@
+//! The engine on a real Apache Kafka, with the flights of 2013 and an oracle of its own: `make test-kafka`, or
+//!
+//! ```sh
+//! KARST_TEST_KAFKA=$(scripts/kafka.sh start) cargo test --workspace --test kafka
+//! ```
+//!
+//! Without KARST_TEST_KAFKA they are skipped, which is said; with CI=true that is a failure.
+#![allow(clippy::unwrap_used)] // in helpers of tests, as in tests
+
+#[allow(dead_code)]
+#[path = "../../examples/flights/data.rs"]
+mod data;
+#[path = "../../examples/flights/declare.rs"]
+mod declare;
+#[path = "../../examples/flights/oracle.rs"]
+mod oracle;
+
+mod backpressure;
+mod flights;
+mod restarts;
+mod secure;
+mod trouble;
+mod world;
