@@ -26,6 +26,8 @@ pub use online_query::{AnswerValue, ErrorCode, IntoValue, QueryAnswer, QueryErro
 
 mod partition;
 
+mod watchdog;
+
 mod dead_letter;
 
 pub mod topology;

@@ -10,7 +10,8 @@ use metrics::{
 
 use crate::partition::Partition;
 
-/// Tells the recorder what each metric is. Call it after the recorder has been installed.
+/// Tells the recorder what each metric is. Call it after the recorder has been installed. Totals count what was done, so records
+/// that are read again after a rewind count again; what became of each record once is in `Status`.
 pub fn describe_metrics() {
     describe_counter!("karst_actors_records_total", Unit::Count, "records read from a source partition");
     describe_counter!("karst_actors_bytes_total", Unit::Bytes, "bytes of records read from a source partition");
@@ -30,7 +31,11 @@ pub fn describe_metrics() {
     describe_counter!("karst_actors_applied_updates_total", Unit::Count, "updates applied by a shard");
     describe_gauge!("karst_actors_lag_records", Unit::Count, "records between the position and the end of a partition");
     describe_gauge!("karst_actors_watermark_seconds", Unit::Seconds, "log watermark of a partition, since the epoch");
-    describe_gauge!("karst_actors_watermark_lag_seconds", Unit::Seconds, "how far the log watermark of a partition is behind the clock");
+    describe_gauge!(
+        "karst_actors_watermark_lag_seconds",
+        Unit::Seconds,
+        "how far the log watermark of a partition is behind the clock"
+    );
     describe_gauge!("karst_actors_partition_paused", Unit::Count, "1 while a partition is paused by backpressure");
     describe_gauge!("karst_actors_partition_rewinds", Unit::Count, "times a partition went back to its stored position");
     describe_histogram!("karst_actors_commit_seconds", Unit::Seconds, "from the freeze of a commit until it is stored");
@@ -144,17 +149,13 @@ impl ResolverMetrics {
             dead: by_reason(partition.settings.name.as_str()),
         }
     }
-    pub(crate) fn resolved(&self, outcomes: &[Outcome], updates: &Updates) {
+    /// `failed`: what this stage itself found dead.
+    pub(crate) fn resolved(&self, outcomes: &[Outcome], updates: &Updates, failed: &[Outcome]) {
         let count = |wanted: Outcome| outcomes.iter().filter(|outcome| **outcome == wanted).count() as u64;
         self.applied.increment(count(Outcome::Applied));
         self.skipped.increment(count(Outcome::Skipped));
         self.updates.increment(updates.len() as u64);
-        // Those of the parse stage are counted there.
-        let own = |outcome: &&Outcome| {
-            matches!(outcome, Outcome::Dead(Reason::ResolverError | Reason::MissingKey | Reason::Panicked))
-        };
-        let own: Vec<Outcome> = outcomes.iter().filter(own).copied().collect();
-        count_dead(&self.dead, &own);
+        count_dead(&self.dead, failed);
     }
 }
 

@@ -34,6 +34,7 @@ pub(crate) struct Partition {
     caught_up: AtomicBool,
     paused: AtomicBool,
     rewinds: AtomicU64,
+    stalled: AtomicBool,
 }
 
 impl Partition {
@@ -52,6 +53,7 @@ impl Partition {
             caught_up: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             rewinds: AtomicU64::new(0),
+            stalled: AtomicBool::new(false),
         })
     }
 
@@ -112,6 +114,13 @@ impl Partition {
     }
     pub(crate) fn lag(&self) -> Option<u64> {
         known(&self.lag).map(|lag| lag as u64)
+    }
+    /// Set by the watchdog: records were read, and for long none of them has been committed.
+    pub(crate) fn set_stalled(&self, stalled: bool) {
+        self.stalled.store(stalled, Ordering::Relaxed);
+    }
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
     }
     pub(crate) fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)

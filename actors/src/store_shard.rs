@@ -44,7 +44,7 @@ impl Origins {
     pub(crate) fn partitions(&self) -> Vec<Arc<Partition>> {
         self.0.read().iter().map(|(partition, _)| Arc::clone(partition)).collect()
     }
-    fn rewind(&self, lane: LaneId, epoch: u64, why: &'static str) {
+    pub(crate) fn rewind(&self, lane: LaneId, epoch: u64, why: &'static str) {
         for (partition, mailbox) in self.0.read().iter().filter(|(partition, _)| partition.lane() == lane) {
             tracing::debug!(partition = %partition.label, epoch, why, "asking for a rewind");
             // A full control lane already holds such a message.

@@ -84,18 +84,20 @@ impl StreamResolver {
     }
 
     fn settle(&self, events: &mut Events, updates: Updates, results: Vec<Ran>) -> Resolved {
+        let mut failed = Vec::new();
         for (index, ran) in results.into_iter().enumerate() {
             match ran {
                 Ran::Wrote => events.outcomes[index] = Outcome::Applied,
                 Ran::Failed { reason, error } => {
                     let record = events.records.get(events.first + index);
                     events.outcomes[index] = Outcome::Dead(reason);
+                    failed.push(Outcome::Dead(reason));
                     events.dead_letters.push(dead_letter(record, STAGE, reason, &error));
                 }
                 Ran::NotRun | Ran::Nothing | Ran::NeedsMessage => {}
             }
         }
-        self.metrics.resolved(&events.outcomes, &updates);
+        self.metrics.resolved(&events.outcomes, &updates, &failed);
         let last = events.first + events.causes.len() - 1;
         Resolved {
             passage: events.passage.clone(),

@@ -6,11 +6,13 @@
 //! The first four exist once for each partition; two of them share a thread, so that one partition alone can use two cores.
 //! [`diagram`] prints the same with capacities; a test compares it with the README.
 
-use std::{io, sync::Arc};
+use std::{collections::HashMap, io, sync::Arc};
 
 use karst_connectors::RunningSource;
 use karst_features::{BatchResolver, Catalog, Mistakes};
-use karst_runtime::{Credits, HealthBoard, Host, Hosts, RestartPolicy, StageError, StageHandle, StageSpec, mailbox, spawn_on};
+use karst_runtime::{
+    Credits, HealthBoard, Host, Hosts, RestartPolicy, StageError, StageHandle, StageSpec, mailbox, spawn, spawn_on,
+};
 use karst_state::Store;
 use karst_types::{Clock, ShardId};
 use parking_lot::Mutex;
@@ -25,6 +27,7 @@ use crate::{
     source_partition::{Shards, SourcePartition},
     store_shard::{Origins, ShardPlan},
     stream_resolver::StreamResolver,
+    watchdog::Watchdog,
 };
 
 /// The path as a mermaid flowchart; on each arrow the messages that the mailbox behind it holds.
@@ -90,7 +93,7 @@ impl Wiring {
         let workers = Hosts::new("karst-path", settings.worker_count())?;
         let spec = |id: String| {
             // A shard is never given up: what it needs is a disk that works again (DESIGN S7).
-            let restart = RestartPolicy { intensity: u32::MAX, healthy_messages: 1, ..RestartPolicy::default() };
+            let restart = RestartPolicy { intensity: u32::MAX, ..RestartPolicy::default() };
             let spec = StageSpec::new("store_shard", id, Arc::clone(&clock)).restart(restart).board(&board);
             spec.capacity(settings.shard_mailbox).stuck_after(settings.stuck_after()).abort_stuck(false)
         };
@@ -211,9 +214,28 @@ impl Wiring {
         self.handles.lock().supervisors.push(handle);
     }
 
-    /// Every stage in the order in which the path drains.
+    /// The watchdog, on a thread of its own.
+    pub(crate) fn watchdog(&self) -> io::Result<()> {
+        let (board, origins, store) = (self.board.clone(), self.origins.clone(), self.store.clone());
+        let (clock, stuck_after) = (Arc::clone(&self.clock), self.settings.stuck_after());
+        let spec = StageSpec::new("watchdog", "watchdog", Arc::clone(&clock));
+        let make = move || {
+            let (board, origins, store, clock) = (board.clone(), origins.clone(), store.clone(), Arc::clone(&clock));
+            Ok(Watchdog { board, origins, store, clock, stuck_after, seen: HashMap::new() })
+        };
+        let handle = spawn(&Host::new("karst-watch")?, spec, make).1;
+        self.handles.lock().supervisors.push(handle);
+        Ok(())
+    }
+
+    /// Those that make other stages: stopped first, so that [`Wiring::stages`] is complete afterwards.
+    pub(crate) fn supervisors(&self) -> Vec<StageHandle> {
+        self.handles.lock().supervisors.clone()
+    }
+
+    /// The stages of the path, in the order in which it drains.
     pub(crate) fn stages(&self) -> Vec<StageHandle> {
         let handles = self.handles.lock();
-        handles.supervisors.iter().chain(handles.path.iter().flatten()).chain(&handles.shards).cloned().collect()
+        handles.path.iter().flatten().chain(&handles.shards).cloned().collect()
     }
 }

@@ -11,7 +11,8 @@
 //! while the events are drawn; exit status 1 if anything differs.
 //!
 //! `EVENTS=…` changes the number of events, `SOURCE=file` or `kafka` picks one, `KAFKA=host:port` uses a real broker,
-//! `RUNS=…` repeats. State and input lie under `$KARST_CACHE`.
+//! `RUNS=…` repeats, `SHARDS=…` changes the
+//! two shards, `COMMIT_MS=…` the commit interval. State and input lie under `$KARST_CACHE`.
 
 // Its output is what it is for, and it needs no failure that can be handled.
 #![allow(clippy::print_stdout, missing_docs)]
@@ -26,7 +27,7 @@ use std::{
     time::Duration,
 };
 
-use karst::{Clock, Engine, FileSource, KafkaSource, Source, prelude::EngineSettings, runtime::SystemClock};
+use karst::{Clock, Engine, FileSource, KafkaSource, Source, TimeSpan, prelude::EngineSettings, runtime::SystemClock};
 
 mod check;
 mod feed;
@@ -110,7 +111,7 @@ fn run(source: &str, input: &Path, expected: &W1Totals) -> Result<Vec<String>> {
     let (cpu, start) = (process::cpu_seconds(), SystemClock.elapsed());
     let (engine, took) = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let engine = match &mut feed {
-            None => begin(&dir, FileSource::json_lines(SOURCE, input).batch_records(number("L_BATCH", 1024)? as usize).late_arrival_deadline(DEADLINE)).await?,
+            None => begin(&dir, FileSource::json_lines(SOURCE, input).late_arrival_deadline(DEADLINE)).await?,
             Some(feed) => {
                 let kafka = KafkaSource::new(SOURCE).bootstrap_server(&feed.servers).topic(&*topic);
                 let engine = begin(&dir, kafka.late_arrival_deadline(DEADLINE)).await?;
@@ -143,13 +144,12 @@ fn run(source: &str, input: &Path, expected: &W1Totals) -> Result<Vec<String>> {
     Ok(differences)
 }
 
-async fn begin(dir: &Path, source: impl Source) -> karst::Result<Engine> {
+async fn begin(dir: &Path, source: impl Source) -> Result<Engine> {
     let mut settings = EngineSettings::default();
-    settings.store.commit_interval = karst::TimeSpan::from_millis(number("L_COMMIT", 200).unwrap() as i64);
-    settings.store.shards = number("L_SHARDS", 4).unwrap() as u16;
-    settings.workers = number("L_WORKERS", 0).unwrap() as usize;
-    settings.store.memory = karst::ByteSize::mib(number("L_MEM", 512).unwrap());
-    Engine::builder(dir).source(source).resolver(payments::on_payment).settings(settings).start().await
+    // As an operator would who wants throughput: a shard for each core; more only divide batches into smaller ones.
+    settings.store.shards = number("SHARDS", 2)? as u16;
+    settings.store.commit_interval = TimeSpan::from_millis(number("COMMIT_MS", 200)? as i64);
+    Ok(Engine::builder(dir).source(source).resolver(payments::on_payment).settings(settings).start().await?)
 }
 
 /// The last offset read of each partition; -1 before the first.

@@ -44,7 +44,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 const FEATURES: usize = 50;
 /// Of so many answers one is compared.
-const COMPARED: u64 = 1000;
+const COMPARED: usize = 1000;
 
 /// New values of one entity.
 #[derive(serde::Deserialize)]
@@ -129,7 +129,8 @@ struct Size {
 
 fn main() -> ExitCode {
     let done = (|| {
-        let size = Size { entities: number("ENTITIES", 100_000)?, seconds: number("SECONDS", 5)?, ingest: number("INGEST", 2000)? };
+        let size =
+            Size { entities: number("ENTITIES", 100_000)?, seconds: number("SECONDS", 5)?, ingest: number("INGEST", 2000)? };
         tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(&size))
     })();
     match done {
@@ -213,7 +214,7 @@ fn over_http(address: SocketAddr, size: &Size, features: usize, clients: usize) 
                         return Ok(took);
                     }
                     let id = random.below(entities);
-                    let compare = took.len() as u64 % COMPARED == 0;
+                    let compare = took.len().is_multiple_of(COMPARED);
                     client.ask(id, features, compare)?;
                     took.push((SystemClock.elapsed() - asked).as_nanos() as u32);
                 }

@@ -142,7 +142,7 @@ fn parse_span(text: &str) -> Result<karst::types::TimeSpan, String> {
 
 const RUN: &str = "Read the sources, keep the features fresh, and serve them until Ctrl-C.
 
-Ctrl-C (or SIGTERM) stops gracefully: what has been read is applied and stored, at most 25 s. A second one ends at once with
+Ctrl-C (or SIGTERM) stops gracefully: what has been read is applied and stored, at most 18 s. A second one ends at once with
 exit code 75. Nothing is lost either way: the next start goes on from the stored positions.";
 
 const FILE: &str = r#"Example, karst.toml:

@@ -27,6 +27,7 @@ use crate::{
 
 const PARTITION: PartitionId = PartitionId(0);
 const BLOCK: usize = 1 << 20; // one read; smaller ones cost system calls, larger ones only memory
+const BATCH_RECORDS: usize = 4096; // nobody waits for one line of a file, and every batch wakes every stage
 const BLANK_LINES_MAX: usize = 4096;
 
 /// A source that reads a file of JSON lines once, from start to end.
@@ -37,9 +38,10 @@ pub struct FileSource {
 }
 
 impl FileSource {
-    /// A source of JSON lines.
+    /// A source of JSON lines. Its batches are larger than those of other sources: 4096 records, unless told otherwise.
     pub fn json_lines(name: &str, path: impl Into<PathBuf>) -> Self {
-        let settings = SourceSettings::new(name);
+        let mut settings = SourceSettings::new(name);
+        settings.batch_records = BATCH_RECORDS;
         Self { settings, path: path.into() }
     }
     source_setters!(settings);

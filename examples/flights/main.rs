@@ -191,7 +191,8 @@ async fn watch(engine: &Engine, progress: &produce::Progress, total: u64) -> Res
         if sums.records >= total && progress.sent.load(Ordering::Relaxed) >= total {
             engine.drain().await?;
             bar.finish();
-            return Ok(total as f64 / seconds);
+            let whole = clock.elapsed() - first.unwrap_or(began);
+            return Ok(total as f64 / whole.as_secs_f64().max(1e-3));
         }
     }
 }

@@ -104,6 +104,9 @@ impl<S: Stage, F: FnMut() -> Result<S, StageError>> Supervised<S, F> {
                     self.shell.vitals.set(StageState::Running);
                 }
             }
+            if self.slot.is_empty() && self.shell.desk.draining() {
+                hold.clear(); // only data rests until a dependency is back: a stop must not wait for it
+            }
             if !hold.is_set() {
                 if self.slot.is_empty() && !self.fill() && self.shell.desk.draining() && !self.shell.open.data {
                     return Err(End::Over(self.finish(stage).await?));

@@ -50,7 +50,9 @@ fn a_resolver_that_hangs_bounds_what_is_read_and_pauses_its_partition_alone() {
             let status = handle.status();
             status.sources[0].partitions.iter().find(|status| status.partition == partition).cloned()
         };
-        let record = |partition: PartitionId, nth: usize| json!({ "id": format!("{partition}-{nth}"), "gated": partition == slow }).to_string();
+        let record = |partition: PartitionId, nth: usize| {
+            json!({ "id": format!("{partition}-{nth}"), "gated": partition == slow }).to_string()
+        };
         // What the engine does not take fills the source, and then its sender waits.
         let sender = source.clone();
         let send = async {
@@ -85,7 +87,6 @@ fn a_resolver_that_hangs_bounds_what_is_read_and_pauses_its_partition_alone() {
         engine.drain().await?;
         assert_eq!(column(&handle, "work", "done").len(), 1_100);
         assert_eq!((outcomes(&engine).applied, status(slow).unwrap().paused), (1_100, false));
-        drop(handle.clone());
         engine.shutdown().await
     })
     .unwrap();

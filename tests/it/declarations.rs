@@ -25,7 +25,11 @@ macro_rules! resolver {
             fn declaration(&self) -> StreamDeclaration {
                 StreamDeclaration::of::<Self>(stringify!($name).to_lowercase(), $source, $outputs)
             }
-            fn resolve(&self, message: MessageSlot<'_, $message>, out: &mut UpdateWriter<'_, (String, i64)>) -> Result<(), ResolverError> {
+            fn resolve(
+                &self,
+                message: MessageSlot<'_, $message>,
+                out: &mut UpdateWriter<'_, (String, i64)>,
+            ) -> Result<(), ResolverError> {
                 out.write(&(message.get().user_id.clone(), 1))
             }
         }
@@ -38,7 +42,9 @@ resolver!(Other, View, "clicks", ["user.id", "user.clicks"]);
 resolver!(Untyped, Click, "clicks", ["user.id", "user.page"]);
 
 fn user() -> FeatureClass {
-    FeatureClass::new("user", Feature::new::<String>("id")).feature(Feature::new::<i64>("clicks")).feature(Feature::new::<String>("page"))
+    FeatureClass::new("user", Feature::new::<String>("id"))
+        .feature(Feature::new::<i64>("clicks"))
+        .feature(Feature::new::<String>("page"))
 }
 
 #[test]
@@ -61,7 +67,10 @@ fn all_mistakes_of_the_declarations_are_told_at_once_with_their_places() {
     ] {
         assert!(told.contains(part), "{part} is not in\n{told}");
     }
-    assert!(mistakes.iter().all(|mistake| mistake.at.as_ref().is_some_and(|at| at.file.ends_with("declarations.rs"))), "{told}");
+    assert!(
+        mistakes.iter().all(|mistake| mistake.at.as_ref().is_some_and(|at| at.file.ends_with("declarations.rs"))),
+        "{told}"
+    );
     assert!(!state.exists(), "nothing is made before the declarations hold");
 }
 
@@ -73,7 +82,12 @@ fn all_mistakes_of_the_settings_are_told_at_once() {
     settings.store.shards = 0;
     let Err(error) = karst::run(Engine::builder(&state).settings(settings).start()) else { panic!("they do not hold") };
     let told = error.to_string();
-    for part in ["credits: expected 1 to 4096, got 0", "mailbox: expected 1 to 4096, got 5000", "stuck_after_s:", "shards: expected 1 to 1024"] {
+    for part in [
+        "credits: expected 1 to 4096, got 0",
+        "mailbox: expected 1 to 4096, got 5000",
+        "stuck_after_s:",
+        "shards: expected 1 to 1024",
+    ] {
         assert!(told.contains(part), "{part} is not in\n{told}");
     }
     assert!(!state.exists());

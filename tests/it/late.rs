@@ -49,7 +49,8 @@ fn late_by_the_book(log: &[(Option<i64>, i64)]) -> BTreeSet<usize> {
     let mut late = BTreeSet::new();
     for (index, (event, broker)) in log.iter().enumerate() {
         let before = &log[..index];
-        let watermark = before.iter().map(|(event, broker)| event.unwrap_or(*broker).min(broker + 300)).max().map(|max| max - DISORDER_S);
+        let watermark =
+            before.iter().map(|(event, broker)| event.unwrap_or(*broker).min(broker + 300)).max().map(|max| max - DISORDER_S);
         if watermark.is_some_and(|watermark| watermark - event.unwrap_or(*broker) > DEADLINE_S) {
             late.insert(index);
         }

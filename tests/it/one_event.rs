@@ -81,7 +81,9 @@ fn the_hops_of_one_record_are_the_rows_of_the_table() {
         clicks.send(r#"{"user_id":"ada","page":"/"}"#).await?;
         engine.drain().await?;
         assert_eq!(outcomes(&engine).applied, 1);
-        let committed = |seen: &[Reached]| seen.iter().any(|(hop, place, count)| hop == "changelog" && place != "source shard" && *count > 0);
+        let committed = |seen: &[Reached]| {
+            seen.iter().any(|(hop, place, count)| hop == "changelog" && place != "source shard" && *count > 0)
+        };
         until("the commit is told", || committed(&follower.0.lock().unwrap())).await;
         let answer = engine.query(&QueryRequest::new().input("user.id", "ada").output(User::last_page));
         assert_eq!(answer.get("user.last_page"), Some(&Value::Str("/".into())));

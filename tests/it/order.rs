@@ -49,7 +49,8 @@ fn every_arrival_order_over_three_partitions_ends_with_the_same_values() {
         let mut offsets = [0; 3];
         karst::run(async {
             let source = MemorySource::json("readings").partitions(3).batch_records(batch);
-            let engine = Engine::builder(dir.path()).settings(small()).source(source.clone()).resolver(on_reading).start().await?;
+            let engine =
+                Engine::builder(dir.path()).settings(small()).source(source.clone()).resolver(on_reading).start().await?;
             for (sensor, at, value) in &updates {
                 let partition = random.below(3) as i32;
                 let order = (*at, partition, offsets[partition as usize]);

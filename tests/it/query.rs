@@ -68,7 +68,12 @@ fn text(text: &str) -> Value {
 #[test]
 fn features_of_two_classes_and_a_whole_class_are_answered_in_the_order_of_the_query() {
     with_visits(|engine| {
-        let request = after(1).input("user.id", "ada").input("room.number", 7).output(Room::last_user).output("user").output("room.number");
+        let request = after(1)
+            .input("user.id", "ada")
+            .input("room.number", 7)
+            .output(Room::last_user)
+            .output("user")
+            .output("room.number");
         let answer = engine.query(&request);
         assert_eq!(answer.errors, []);
         let fields: Vec<&str> = answer.data.iter().map(|value| value.field.as_str()).collect();
@@ -102,7 +107,10 @@ fn a_misspelt_feature_is_an_error_that_suggests_the_right_one_and_spoils_no_othe
         let answer = engine.query(&after(1).input("user.id", "ada").output("user.lastpage").output(User::last_room));
         assert_eq!(answer.get("user.last_room"), Some(&Value::Int(7)));
         let error = &answer.errors[0];
-        assert_eq!((answer.errors.len(), error.code, error.feature.as_deref()), (1, ErrorCode::ResolverNotFound, Some("user.lastpage")));
+        assert_eq!(
+            (answer.errors.len(), error.code, error.feature.as_deref()),
+            (1, ErrorCode::ResolverNotFound, Some("user.lastpage"))
+        );
         assert!(error.message.contains("did you mean \"user.last_page\"?"), "{}", error.message);
     });
 }

@@ -58,7 +58,11 @@ fn lines(count: u64) -> Vec<Line> {
         let amount = (random.below(50) > 0).then_some(nth as i64);
         let at = (1_000_000 + nth as i64 / 10 - random.below(80) as i64) * 1_000_000;
         let good = random.below(100) > 0;
-        let json = if good { json!({ "user": user, "amount": amount, "at": at }).to_string() } else { format!("{{\"user\":\"{user}\"") };
+        let json = if good {
+            json!({ "user": user, "amount": amount, "at": at }).to_string()
+        } else {
+            format!("{{\"user\":\"{user}\"")
+        };
         Line { json, user, amount, at, good }
     };
     (0..count).map(line).collect()
@@ -136,7 +140,8 @@ fn stops_in_the_middle_change_nothing() {
         let mut seen = 0;
         let mut stops = 0;
         loop {
-            let engine = Engine::builder(dir.path()).settings(small()).source(source.clone()).resolver(on_payment).start().await?;
+            let engine =
+                Engine::builder(dir.path()).settings(small()).source(source.clone()).resolver(on_payment).start().await?;
             let handle = engine.handle();
             assert!(records(&handle) >= seen, "what was stored stays");
             until("it goes on", || records(&handle) >= (seen + 2_000).min(20_000)).await;
@@ -196,6 +201,7 @@ async fn from_file(state: &Path, file: PathBuf) -> karst::Result<Engine> {
 }
 
 /// The child: reads the file, and tells how far it is, until it is killed.
+#[allow(clippy::print_stdout)] // it talks to its parent
 fn work_until_killed() {
     let [state, file] = ["KARST_TEST_STATE", "KARST_TEST_FILE"].map(|name| PathBuf::from(std::env::var_os(name).unwrap()));
     karst::run::<()>(async {

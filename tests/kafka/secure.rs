@@ -9,7 +9,8 @@ use crate::world::{check, drain, kafka, rows, run_folder, skip, start, until};
 #[test]
 fn the_broker_is_read_over_tls_with_user_and_password_and_a_wrong_password_is_told() {
     let Some(kafka) = kafka() else { return };
-    let secure = run_folder().and_then(|folder| Some((fs::read_to_string(folder.join("secure_address")).ok()?, folder.join("ca.pem"))));
+    let secure =
+        run_folder().and_then(|folder| Some((fs::read_to_string(folder.join("secure_address")).ok()?, folder.join("ca.pem"))));
     let Some((address, ca)) = secure else {
         return skip("kafka: the broker has no secure listener (KAFKA_SECURE=1 scripts/kafka.sh start)");
     };

@@ -36,7 +36,8 @@ fn a_missing_topic_is_named_and_read_once_it_is_made() {
     karst::run(async {
         let engine = start(dir.path(), kafka.source(&topic)).await?;
         let handle = engine.handle();
-        let named = || handle.health().problems.iter().any(|problem| problem.what == "source flights" && problem.why.contains(&topic));
+        let named =
+            || handle.health().problems.iter().any(|problem| problem.what == "source flights" && problem.why.contains(&topic));
         until("the topic is named", named).await;
         assert!(!handle.health().healthy);
         assert!(create_topic(&kafka.servers, &topic, PARTITIONS, &[("retention.ms", "-1")])?);

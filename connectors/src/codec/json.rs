@@ -1,7 +1,8 @@
 //! JSON, one document per record.
 //!
-//! The usual case costs one pass of UTF-8 validation over the whole batch and one `serde_json` parse per record, borrowed
-//! from the batch's arena; nothing is allocated but what the message itself owns. Only a record that fails is parsed again,
+//! The usual case costs one pass of UTF-8 validation over the whole batch and one parse per record, borrowed from the batch's
+//! arena: by [`shape`](super::shape) where documents look alike, else by `serde_json`. Nothing is allocated but what the
+//! message itself owns. Only a record that fails is parsed again,
 //! slowly, to say why ([`explain`](super::explain)).
 //!
 //! A duplicate key is refused (serde's rule for structs): neither value can be trusted.
@@ -10,22 +11,23 @@ use std::marker::PhantomData;
 
 use karst_types::{Message, Reason, RecordRef, Records, message::Messages};
 
-use super::{BatchDecoder, Decoded, DecodedRecord, explain};
+use super::{BatchDecoder, Decoded, DecodedRecord, explain, shape::Shapes};
 use crate::SourceSettings;
 
 /// Decodes JSON into messages of type `M`.
 pub struct JsonDecoder<M> {
     max_record_bytes: usize,
+    shapes: Shapes,
     message: PhantomData<fn() -> M>,
 }
 
 impl<M: Message> JsonDecoder<M> {
     /// A decoder with the limits of `settings`.
     pub fn new(settings: &SourceSettings) -> Self {
-        Self { max_record_bytes: settings.max_record_bytes.bytes(), message: PhantomData }
+        Self { max_record_bytes: settings.max_record_bytes.bytes(), shapes: Shapes::new(), message: PhantomData }
     }
 
-    fn one(&self, record: RecordRef<'_>, arena: Option<&str>) -> Result<Option<M>, (Reason, String)> {
+    fn one(&mut self, record: RecordRef<'_>, arena: Option<&str>) -> Result<Option<M>, (Reason, String)> {
         let Some(value) = record.value() else { return Ok(None) };
         if value.len() > self.max_record_bytes {
             let error =
@@ -37,7 +39,14 @@ impl<M: Message> JsonDecoder<M> {
             Some(text) => text,
             None => simdutf8::compat::from_utf8(value).map_err(|error| explain::not_utf8(value, error.valid_up_to()))?,
         };
-        let message: M = serde_json::from_str(text).map_err(|error| explain::failed::<M>(text, &error))?;
+        let message: M = match self.shapes.read(text) {
+            Some(message) => message,
+            None => {
+                let message = serde_json::from_str(text).map_err(|error| explain::failed::<M>(text, &error))?;
+                self.shapes.learn::<M>(text);
+                message
+            }
+        };
         message.check().map_err(|invalid| (Reason::Invalid, explain::clipped(&invalid.to_string(), 240)))?;
         Ok(Some(message))
     }

@@ -7,6 +7,7 @@ use crate::SourceSettings;
 
 mod explain;
 mod json;
+mod shape;
 pub use json::JsonDecoder;
 
 /// How the records of a source are encoded.

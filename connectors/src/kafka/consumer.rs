@@ -314,7 +314,10 @@ impl<'a> Poller<'a> {
                     // one of several brokers may be away without much harm; what is said of it explains the next event
                     Code::BrokerTransportFailure => *unreachable = why,
                     Code::AllBrokersDown => shared.unreachable(if unreachable.is_empty() { &why } else { &*unreachable }),
-                    Code::Resolve | Code::Authentication | Code::SSL => shared.unreachable(&why),
+                    Code::Resolve | Code::Authentication | Code::SSL => {
+                        shared.unreachable(&why);
+                        *unreachable = why; // "all brokers are down" follows, and says less
+                    }
                     Code::Fatal => fatal = true,
                     _ => debug!(source = %shared.settings.name, ?code, why, "librdkafka"),
                 }

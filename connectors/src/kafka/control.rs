@@ -60,7 +60,7 @@ impl Control<'_> {
             Ok(()) => self.backoff = 0,
             Err(trouble) => {
                 match trouble {
-                    Trouble::Broker(why) => self.shared.unreachable(&why),
+                    Trouble::Broker(why) => self.shared.unanswered(&why),
                     Trouble::Topic => self.shared.unknown_topic(),
                 }
                 self.backoff = (self.backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);

@@ -167,6 +167,14 @@ impl Shared {
         self.waiting(Error::BrokerUnreachable { name: self.settings.name.clone(), brokers, why });
     }
 
+    /// A question was not answered. What the client has told of its connections says more, and stays.
+    pub(super) fn unanswered(&self, why: &str) {
+        let told = self.trouble.lock().as_ref().is_some_and(|trouble| matches!(trouble.error, Error::BrokerUnreachable { .. }));
+        if !told {
+            self.unreachable(why);
+        }
+    }
+
     pub(super) fn unknown_topic(&self) {
         let (topic, brokers) = (self.config.topic.clone(), self.config.brokers.clone());
         self.waiting(Error::UnknownTopic { name: self.settings.name.clone(), topic, brokers });

@@ -1,0 +1,70 @@
+//! Finds what is stuck rather than dead (DESIGN S12): stages with work and no progress, and partitions whose records have been
+//! read and are not committed. On a thread of its own, since a blocked thread would block its own watchdog.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use karst_runtime::{HealthBoard, Stage, StageError};
+use karst_state::{LaneId, Store};
+use karst_types::{Clock, Offset};
+
+use crate::{
+    protocol::{NoControl, NoData},
+    store_shard::Origins,
+};
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+pub(crate) struct Watchdog {
+    pub(crate) board: HealthBoard,
+    pub(crate) origins: Origins,
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) stuck_after: Duration,
+    /// What was committed of a partition, and since when it has not moved.
+    pub(crate) seen: HashMap<LaneId, (Option<Offset>, Duration)>,
+}
+
+impl Watchdog {
+    fn look(&mut self) {
+        let now = self.clock.elapsed();
+        self.board.check(now);
+        for partition in self.origins.partitions() {
+            let lane = partition.lane();
+            let committed = self.store.committed(lane);
+            let waits = partition.fetched_through().is_some_and(|fetched| committed < Some(fetched));
+            let (before, since) = self.seen.entry(lane).or_insert((committed, now));
+            if !waits || *before != committed {
+                (*before, *since) = (committed, now);
+                partition.set_stalled(false);
+            } else if now.saturating_sub(*since) >= self.stuck_after {
+                // Whatever the cause, reading again from the last commit is safe; if a batch was lost on the way, it is the cure.
+                *since = now;
+                tracing::warn!(partition = %partition.label, ?committed, "records are read and not committed; rewinding");
+                partition.set_stalled(true);
+                self.origins.rewind(lane, partition.epoch(), "nothing was committed for long");
+            }
+        }
+    }
+}
+
+impl Stage for Watchdog {
+    type Message = NoData;
+    type Control = NoControl;
+
+    async fn handle(&mut self, message: &mut NoData) -> Result<(), StageError> {
+        match *message {}
+    }
+    async fn poison(&mut self, message: &mut NoData, _: &str) -> Result<(), StageError> {
+        match *message {}
+    }
+    async fn control(&mut self, control: NoControl) -> Result<(), StageError> {
+        match control {}
+    }
+    fn tick_interval(&self) -> Option<Duration> {
+        Some(LOOK_EVERY)
+    }
+    async fn tick(&mut self) -> Result<(), StageError> {
+        self.look();
+        Ok(())
+    }
+}
