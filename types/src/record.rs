@@ -220,7 +220,10 @@ mod tests {
         records
     }
 
-    fn content(record: RecordRef<'_>) -> (i64, Option<&[u8]>, Option<&[u8]>, Vec<(&str, Option<&[u8]>)>) {
+    /// Offset, key, value, headers.
+    type Content<'a> = (i64, Option<&'a [u8]>, Option<&'a [u8]>, Vec<(&'a str, Option<&'a [u8]>)>);
+
+    fn content(record: RecordRef<'_>) -> Content<'_> {
         (record.offset().0, record.key(), record.value(), record.headers().collect())
     }
 
