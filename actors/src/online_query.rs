@@ -10,8 +10,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use karst_features::{
     Catalog, Freshness, Plan, PlanError, PlanErrorKind, PlanRequest, PlannedOutput, Read, Registry, staleness,
 };
-use karst_state::{Row, StoreReader};
-use karst_types::{Clock, EventTime, ProcessingTime, TimeSpan, Value};
+use karst_state::{Cell, Row, StoreReader};
+use karst_types::{Clock, EventTime, FeatureSlot, ProcessingTime, TimeSpan, Value};
 use metrics::{Histogram, counter, histogram};
 use parking_lot::RwLock;
 
@@ -199,6 +199,35 @@ impl From<&PlanError> for QueryError {
 /// Names only: plans do not depend on values.
 type PlanKey = (Vec<String>, Vec<String>, Vec<(String, TimeSpan)>);
 
+/// What is stored of one entity, ready to be asked for some features or for many.
+enum Found {
+    Nothing,
+    /// A search goes through the row: right for a few features.
+    Row(Row),
+    /// Every cell, by rising slot: one pass, right for many.
+    Cells(Vec<(FeatureSlot, Cell)>),
+}
+
+impl Found {
+    fn new(row: Option<Row>, outputs: usize) -> Self {
+        match row {
+            None => Self::Nothing,
+            Some(row) if outputs <= 4 => Self::Row(row),
+            Some(row) => Self::Cells(row.cells().collect()),
+        }
+    }
+    fn get(&self, slot: FeatureSlot) -> Option<Cell> {
+        match self {
+            Self::Nothing => None,
+            Self::Row(row) => row.get(slot),
+            Self::Cells(cells) => {
+                let at = cells.binary_search_by_key(&slot, |(slot, _)| *slot).ok()?;
+                Some(cells[at].1.clone())
+            }
+        }
+    }
+}
+
 /// Answers queries. Shared by all threads.
 pub(crate) struct OnlineQuery {
     registry: Arc<Registry>,
@@ -243,14 +272,13 @@ impl OnlineQuery {
         let rows = plan.entities.iter().map(|entity| {
             let key = plan.key(entity, &values).map_err(|error| QueryError::from(&error))?;
             let row = if request.committed_only { self.reader.get_committed(&key) } else { self.reader.get(&key) };
-            row.map_err(|error| QueryError {
-                code: ErrorCode::UpstreamFailed,
-                message: error.to_string(),
-                feature: None,
-                resolver: None,
-            })
+            let failed = |error: karst_state::Error| {
+                let message = error.to_string();
+                QueryError { code: ErrorCode::UpstreamFailed, message, feature: None, resolver: None }
+            };
+            row.map(|row| Found::new(row, plan.outputs.len())).map_err(failed)
         });
-        let rows: Vec<Result<Option<Row>, QueryError>> = rows.collect();
+        let rows: Vec<Result<Found, QueryError>> = rows.collect();
         for (entity, row) in plan.entities.iter().zip(&rows) {
             if let Err(error) = row
                 && error.code == ErrorCode::ValidationFailed
@@ -272,7 +300,7 @@ impl OnlineQuery {
         plan: &Plan,
         output: &PlannedOutput,
         values: &[Value],
-        rows: &[Result<Option<Row>, QueryError>],
+        rows: &[Result<Found, QueryError>],
         now: EventTime,
     ) -> AnswerValue {
         let mut answer = AnswerValue {
@@ -298,7 +326,7 @@ impl OnlineQuery {
             Some(QueryError { code, message, feature: Some(output.fqn.clone()), resolver: writers.first().cloned() })
         };
         let cell = match &rows[entity] {
-            Ok(row) => row.as_ref().and_then(|row| row.get(feature.slot)),
+            Ok(found) => found.get(feature.slot),
             Err(error) => {
                 answer.error = failed(error.code, error.message.clone());
                 return answer;
