@@ -1,6 +1,6 @@
 //! When to rebuild a failed stage, how long to wait before, and when to give up. Pure: time and randomness are handed in.
 //!
-//! Restart intensity is OTP's (`intensity` restarts within `period`); the defaults are `reference/reliability.md` §b3.
+//! Restart intensity is OTP's (`intensity` restarts within `period`); the defaults are those of a stage that usually recovers at once.
 
 use std::{collections::VecDeque, time::Duration};
 

@@ -116,7 +116,7 @@ impl StageSpec {
         Self {
             name,
             id: id.into(),
-            capacity: 8, // batches of about a thousand events in flight: reference/perf.md
+            capacity: 8, // batches of about a thousand events in flight: larger gains nothing
             restart: RestartPolicy::default(),
             stuck_after: Duration::from_secs(30), // Quickwit's heartbeat
             abort_stuck: true,
