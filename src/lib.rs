@@ -15,7 +15,7 @@ pub use karst_actors::{
     describe_metrics, diagram,
 };
 
-pub use karst_connectors::{FileSource, KafkaProducer, KafkaSource, MemorySource, Source, SourceSettings, StartAt};
+pub use karst_connectors::{FileSource, Format, KafkaProducer, KafkaSource, MemorySource, Source, SourceSettings, StartAt};
 
 pub use karst_features::{Feature, FeatureClass, Registry, StreamResolver};
 
@@ -32,7 +32,7 @@ pub mod prelude {
     pub use karst_macros::{Message, Updates, features, stream};
     pub use karst_types::{EventTime, Invalid, Message, Str, TimeSpan, Value};
 
-    pub use crate::{Engine, EngineSettings, FileSource, KafkaSource, MemorySource, QueryRequest};
+    pub use crate::{Engine, EngineSettings, FileSource, Format, KafkaSource, MemorySource, QueryRequest};
 }
 
 /// Runs a future to its end on the calling thread, with the timers that an engine needs.

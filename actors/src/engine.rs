@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use karst_connectors::{BatchDecoder, Format, HealthState, RunningSource, Source, SourceSettings, decoder};
+use karst_connectors::{BatchDecoder, HealthState, RunningSource, Source, SourceSettings};
 use karst_features::{
     BatchResolver, Catalog, FeatureClass, FeatureSet, Mistakes, Registry, RegistryBuilder, StreamResolver, bind,
 };
@@ -37,7 +37,7 @@ trait Declared: Send + Sync {
     fn declare(&self, registry: &mut RegistryBuilder);
     fn source(&self) -> String;
     fn bind(&self, catalog: &Catalog) -> Result<Box<dyn BatchResolver>, Mistakes>;
-    fn decoder(&self, format: Format, settings: &SourceSettings) -> Box<dyn BatchDecoder>;
+    fn decoder(&self, settings: &SourceSettings) -> Box<dyn BatchDecoder>;
 }
 
 struct Typed<R>(Arc<R>);
@@ -52,8 +52,8 @@ impl<R: StreamResolver> Declared for Typed<R> {
     fn bind(&self, catalog: &Catalog) -> Result<Box<dyn BatchResolver>, Mistakes> {
         bind(Arc::clone(&self.0), catalog)
     }
-    fn decoder(&self, format: Format, settings: &SourceSettings) -> Box<dyn BatchDecoder> {
-        decoder::<R::Message>(format, settings)
+    fn decoder(&self, settings: &SourceSettings) -> Box<dyn BatchDecoder> {
+        settings.format.decoder::<R::Message>(settings)
     }
 }
 
@@ -144,10 +144,10 @@ impl EngineBuilder {
                 discovered: discovered.clone(),
             });
             let Some(first) = own.first().cloned() else { continue };
-            let (format, decoded) = (source.format, source.clone());
+            let decoded = source.clone();
             let plan = Arc::new(SourcePlan {
                 running,
-                decoder: Arc::new(move || first.decoder(format, &decoded)),
+                decoder: Arc::new(move || first.decoder(&decoded)),
                 resolvers: Arc::new(move |catalog| own.iter().map(|resolver| resolver.bind(catalog)).collect()),
             });
             let weak = Arc::downgrade(&wiring);

@@ -8,9 +8,9 @@
 use std::sync::Arc;
 
 use karst_connectors::{BatchDecoder, DecodedRecord};
-use karst_runtime::{Mailbox, Stage, StageError, Verdict, verdict};
+use karst_runtime::{Mailbox, Stage, StageError, Verdict, progress, verdict};
 use karst_state::WatermarkState;
-use karst_types::{DeadLetter, EventTime, Outcome, Reason, RecordRef, Records, TimeSpan, update::Cause};
+use karst_types::{Clock, DeadLetter, EventTime, Outcome, Reason, RecordRef, Records, TimeSpan, update::Cause};
 
 use crate::{
     dead_letter::dead_letter,
@@ -29,6 +29,7 @@ pub(crate) struct ParseStage {
     pub(crate) partition: Arc<Partition>,
     pub(crate) decoder: Box<dyn BatchDecoder>,
     pub(crate) next: Mailbox<Events, NoControl>,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: ParseMetrics,
 }
 
@@ -76,6 +77,19 @@ impl ParseStage {
         Events { passage, records, first: 0, messages: decoded.messages, causes, outcomes, dead_letters, watermarks }
     }
 
+    /// Fetches what the batch needs before it can be decoded. What is not there is a dependency fault: the supervisor keeps the
+    /// batch and tries again, for as long as it takes; the partition is thereby paused, and no record is blamed.
+    async fn prepare(&mut self, records: &Records) -> Result<(), StageError> {
+        let now = self.clock.elapsed();
+        while let Some(step) = self.decoder.prepare(records, now) {
+            let done = step.await;
+            self.partition.set_waiting(done.is_err());
+            done.map_err(|unavailable| StageError::unavailable(unavailable.to_string()))?;
+            progress();
+        }
+        Ok(())
+    }
+
     async fn send(&self, events: Events) -> Result<(), StageError> {
         self.next.send(events).await.map_err(|_| StageError::broken("the stream resolver has been stopped"))
     }
@@ -101,6 +115,7 @@ impl Stage for ParseStage {
             return Ok(()); // its records went with an attempt that was cut off; the router misses them and asks again
         }
         reached(STAGE, &self.partition.label, fetch.records.len());
+        self.prepare(&fetch.records).await?;
         let decoded = self.decoder.decode(&fetch.records);
         // Nothing panics from here on but for a fault of our own; then the router sees the missing batch, and the partition
         // rewinds.

@@ -35,6 +35,7 @@ pub(crate) struct Partition {
     paused: AtomicBool,
     rewinds: AtomicU64,
     stalled: AtomicBool,
+    waiting: AtomicBool,
 }
 
 impl Partition {
@@ -54,6 +55,7 @@ impl Partition {
             paused: AtomicBool::new(false),
             rewinds: AtomicU64::new(0),
             stalled: AtomicBool::new(false),
+            waiting: AtomicBool::new(false),
         })
     }
 
@@ -121,6 +123,13 @@ impl Partition {
     }
     pub(crate) fn is_stalled(&self) -> bool {
         self.stalled.load(Ordering::Relaxed)
+    }
+    /// Set by the parse stage: something outside, such as a schema registry, is awaited.
+    pub(crate) fn set_waiting(&self, waiting: bool) {
+        self.waiting.store(waiting, Ordering::Relaxed);
+    }
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed)
     }
     pub(crate) fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)

@@ -177,10 +177,11 @@ impl Wiring {
                 told: None,
             })
         });
-        let (own, decoder) = (Arc::clone(partition), Arc::clone(&source.decoder));
+        let (own, decoder, clock) = (Arc::clone(partition), Arc::clone(&source.decoder), Arc::clone(&self.clock));
         let parse_stage = spawn_on(&front, at_parse, spec("parse_stage"), move || {
             let (decoder, metrics) = (decoder(), ParseMetrics::new(&own));
-            Ok(ParseStage { partition: Arc::clone(&own), decoder, next: to_resolver.clone(), metrics })
+            let (partition, clock) = (Arc::clone(&own), Arc::clone(&clock));
+            Ok(ParseStage { partition, decoder, next: to_resolver.clone(), clock, metrics })
         });
         let (own, decoder, resolvers, catalog) =
             (Arc::clone(partition), Arc::clone(&source.decoder), Arc::clone(&source.resolvers), Arc::clone(&self.catalog));

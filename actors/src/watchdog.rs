@@ -31,7 +31,8 @@ impl Watchdog {
         for partition in self.origins.partitions() {
             let lane = partition.lane();
             let committed = self.store.committed(lane);
-            let waits = partition.fetched_through().is_some_and(|fetched| committed < Some(fetched));
+            // What waits for a dependency is told by its stage; reading again would not bring it back.
+            let waits = !partition.is_waiting() && partition.fetched_through().is_some_and(|fetched| committed < Some(fetched));
             let (before, since) = self.seen.entry(lane).or_insert((committed, now));
             if !waits || *before != committed {
                 (*before, *since) = (committed, now);

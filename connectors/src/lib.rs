@@ -26,7 +26,9 @@ pub use source::{
 };
 
 pub mod codec;
-pub use codec::{BatchDecoder, Decoded, DecodedRecord, Format, JsonDecoder, decoder};
+pub use codec::{
+    BatchDecoder, BytesFormat, Codec, Decoded, DecodedRecord, Format, JsonDecoder, JsonFormat, TextFormat, Unavailable, decoder,
+};
 
 mod handoff;
 

@@ -66,6 +66,11 @@ struct Entry {
 impl MemorySource {
     /// A source of JSON records with one partition.
     pub fn json(name: &str) -> Self {
+        Self::new(name)
+    }
+
+    /// A source with one partition; of JSON records, unless told otherwise.
+    pub fn new(name: &str) -> Self {
         let state = LogState {
             partitions: vec![Partition::default()],
             clock: None,

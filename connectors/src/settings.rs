@@ -55,7 +55,7 @@ impl SourceSettings {
     pub fn new(name: &str) -> Self {
         Self {
             name: name.into(),
-            format: Format::Json,
+            format: Format::default(),
             late_arrival_deadline: TimeSpan::INFINITY,
             disorder: TimeSpan::ZERO,
             max_future_skew: TimeSpan::from_secs(300),
@@ -113,6 +113,7 @@ impl SourceSettings {
             "batch_linger must lie between 0 and 10s",
         );
         require((1..=1 << 32).contains(&self.buffer_bytes.0), "buffer_bytes must lie between 1B and 4GiB");
+        problems.extend(self.format.problems());
         problems
     }
 
@@ -179,6 +180,12 @@ impl IntoByteSize for String {
 /// The setters that every source's builder has. `$settings` is the field that holds the [`SourceSettings`].
 macro_rules! source_setters {
     ($settings:ident) => {
+        /// How its records are encoded, for example `Format::text()`. Default: JSON.
+        #[must_use]
+        pub fn format(mut self, format: impl Into<$crate::Format>) -> Self {
+            self.$settings.format = format.into();
+            self
+        }
         /// Events later than this behind their partition's watermark do not run their resolver: `"30m"`, `"infinity"`.
         #[must_use]
         pub fn late_arrival_deadline(mut self, deadline: impl $crate::settings::IntoTimeSpan) -> Self {

@@ -5,6 +5,7 @@ mod backpressure;
 mod bad_input;
 mod declarations;
 mod diagram;
+mod formats;
 mod hello;
 mod late;
 mod one_event;

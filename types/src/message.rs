@@ -49,6 +49,22 @@ pub trait Message: DeserializeOwned + Send + 'static {
     }
 }
 
+/// The whole record as a text (format `text`).
+impl Message for String {
+    fn schema() -> &'static MessageSchema {
+        const SCHEMA: MessageSchema = MessageSchema { name: "text", fields: &[], event_time: None };
+        &SCHEMA
+    }
+}
+
+/// The whole record as it is (format `bytes`).
+impl Message for Vec<u8> {
+    fn schema() -> &'static MessageSchema {
+        const SCHEMA: MessageSchema = MessageSchema { name: "bytes", fields: &[], event_time: None };
+        &SCHEMA
+    }
+}
+
 /// The declared shape of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageSchema {

@@ -43,11 +43,15 @@ pub enum Reason {
     ResolverError,
     /// A stage panicked on this record, twice.
     Panicked,
+    /// The schema registry has no schema with the id in the record, or has none any more.
+    SchemaUnknown,
+    /// The schema that the record was written with cannot be read as the message.
+    SchemaIncompatible,
 }
 
 impl Reason {
     /// All of them, in the order of their codes.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Empty,
         Self::TooLarge,
         Self::NotUtf8,
@@ -58,6 +62,8 @@ impl Reason {
         Self::MissingKey,
         Self::ResolverError,
         Self::Panicked,
+        Self::SchemaUnknown,
+        Self::SchemaIncompatible,
     ];
 
     /// The stable name, for labels, logs and storage.
@@ -73,6 +79,8 @@ impl Reason {
             Self::MissingKey => "missing_key",
             Self::ResolverError => "resolver_error",
             Self::Panicked => "panicked",
+            Self::SchemaUnknown => "schema_unknown",
+            Self::SchemaIncompatible => "schema_incompatible",
         }
     }
 

@@ -6,7 +6,7 @@
 use std::{collections::HashMap, path::Path};
 
 use karst::{
-    EngineBuilder, Feature, FeatureClass, FileSource, KafkaSource, Registry, Source, StartAt, TimeSpan, ValueType,
+    EngineBuilder, Feature, FeatureClass, FileSource, Format, KafkaSource, Registry, Source, StartAt, TimeSpan, ValueType,
     features::{Location, Mistakes},
 };
 
@@ -187,6 +187,9 @@ fn value_type(text: &str) -> Option<(ValueType, bool)> {
 macro_rules! common {
     ($section:ident, $source:expr) => {{
         let mut source = $source;
+        if let Some(format) = format(&$section) {
+            source = source.format(format);
+        }
         if let Some(span) = $section.parsed::<TimeSpan>("late_arrival_deadline") {
             source = source.late_arrival_deadline(span);
         }
@@ -221,6 +224,16 @@ macro_rules! common {
             }
         }
     }};
+}
+
+/// `format = "text"`
+fn format(section: &Section<'_, '_>) -> Option<Format> {
+    let name = section.text("format")?;
+    let format = Format::named(&name.text);
+    if format.is_none() {
+        section.problem(format!("format: there is no \"{}\"; there are {}", name.text, Format::NAMES.join(", ")), None);
+    }
+    format
 }
 
 fn source(document: &Document<'_>, section: Section<'_, '_>, base: &Path) -> Option<(DeclaredSource, Location)> {

@@ -11,8 +11,19 @@ use std::marker::PhantomData;
 
 use karst_types::{Message, Reason, RecordRef, Records, message::Messages};
 
-use super::{BatchDecoder, Decoded, DecodedRecord, explain, shape::Shapes};
+use super::{BatchDecoder, Codec, Decoded, DecodedRecord, explain, per_record::too_large, shape::Shapes};
 use crate::SourceSettings;
+
+/// One JSON document per record.
+#[derive(Clone, Debug, Default)]
+pub struct JsonFormat {}
+
+impl Codec for JsonFormat {
+    const NAME: &'static str = "json";
+    fn decoder<M: Message>(&self, settings: &SourceSettings) -> Box<dyn BatchDecoder> {
+        Box::new(JsonDecoder::<M>::new(settings))
+    }
+}
 
 /// Decodes JSON into messages of type `M`.
 pub struct JsonDecoder<M> {
@@ -30,9 +41,7 @@ impl<M: Message> JsonDecoder<M> {
     fn one(&mut self, record: RecordRef<'_>, arena: Option<&str>) -> Result<Option<M>, (Reason, String)> {
         let Some(value) = record.value() else { return Ok(None) };
         if value.len() > self.max_record_bytes {
-            let error =
-                format!("the value has {} bytes, the source's max_record_bytes is {}", value.len(), self.max_record_bytes);
-            return Err((Reason::TooLarge, error));
+            return Err(too_large(value.len(), self.max_record_bytes));
         }
         // In a valid arena a value is valid unless its ends split a character, which `get` notices.
         let text = match arena.zip(record.value_range()).and_then(|(arena, range)| arena.get(range)) {

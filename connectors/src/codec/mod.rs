@@ -1,29 +1,114 @@
 //! From bytes to typed messages, a batch at a time. One result per record; a record that cannot be decoded is a fault with a
 //! reason, never an error of the batch.
+//!
+//! A format is a file with a type that implements [`Codec`], and a line in the list `formats!` below. Formats whose records need
+//! something from elsewhere (a schema from a registry) fetch it in [`BatchDecoder::prepare`]; what they cannot reach is the fault
+//! of a dependency, which is waited for, and never the record's.
+
+use std::{fmt, time::Duration};
 
 use karst_types::{EventTime, Message, Reason, Records, message::AnyMessages};
 
-use crate::SourceSettings;
+use crate::{BoxFuture, SourceSettings};
 
 mod explain;
 mod json;
+mod per_record;
+mod plain;
 mod shape;
-pub use json::JsonDecoder;
+pub use json::{JsonDecoder, JsonFormat};
+pub use plain::{BytesFormat, TextFormat};
 
-/// How the records of a source are encoded.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub enum Format {
-    /// One JSON document per record.
-    #[default]
-    Json,
+/// A format: its settings, and the decoders made from them.
+pub trait Codec: Clone + Default + fmt::Debug + Into<Format> + Send + Sync + 'static {
+    /// As it is called in configuration files.
+    const NAME: &'static str;
+
+    /// A decoder of messages of type `M`, with the limits of `settings`.
+    fn decoder<M: Message>(&self, settings: &SourceSettings) -> Box<dyn BatchDecoder>;
+
+    /// Everything that is wrong with its settings, a sentence each.
+    fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
-/// Decodes batches. Synchronous, and keeps nothing from one batch to the next that could change a result.
+/// Makes the enum of all formats from one line for each of them.
+macro_rules! formats {
+    ($($(#[$doc:meta])* $variant:ident($codec:ident), $make:ident;)*) => {
+        /// How the records of a source are encoded.
+        #[derive(Clone, Debug)]
+        #[non_exhaustive]
+        pub enum Format {
+            $($(#[$doc])* $variant($codec),)*
+        }
+        $(impl From<$codec> for Format {
+            fn from(codec: $codec) -> Self { Self::$variant(codec) }
+        })*
+        impl Format {
+            /// The names of all formats, as in configuration files.
+            pub const NAMES: &'static [&'static str] = &[$($codec::NAME),*];
+
+            $($(#[$doc])* pub fn $make() -> $codec { $codec::default() })*
+
+            /// The format with this name, with its default settings.
+            pub fn named(name: &str) -> Option<Self> {
+                match name {
+                    $(_ if name == $codec::NAME => Some(Self::$variant($codec::default())),)*
+                    _ => None,
+                }
+            }
+            /// Its name.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $codec::NAME,)* }
+            }
+            /// Everything that is wrong with its settings, a sentence each.
+            pub fn problems(&self) -> Vec<String> {
+                match self { $(Self::$variant(codec) => codec.problems(),)* }
+            }
+            /// The decoder of messages of type `M` in this format, with the limits of `settings`.
+            pub fn decoder<M: Message>(&self, settings: &SourceSettings) -> Box<dyn BatchDecoder> {
+                match self { $(Self::$variant(codec) => codec.decoder::<M>(settings),)* }
+            }
+        }
+    };
+}
+
+formats! {
+    /// One JSON document per record.
+    Json(JsonFormat), json;
+    /// Each record is one text, UTF-8.
+    Text(TextFormat), text;
+    /// Each record is taken as it is.
+    Bytes(BytesFormat), bytes;
+}
+
+impl Default for Format {
+    fn default() -> Self {
+        Self::json().into()
+    }
+}
+
+/// Decodes batches. Keeps nothing from one batch to the next that could change a result.
 pub trait BatchDecoder: Send {
-    /// Decodes every record of the batch.
+    /// What has to be fetched before this batch can be decoded: the next step towards it, or `None` when there is nothing (left).
+    /// To be called until it is; `now` (the clock's `elapsed()`) must stay the same for one batch.
+    ///
+    /// The future ends in [`Unavailable`] where somebody else is not there: the same batch is to be tried again later. Dropping
+    /// it loses nothing.
+    fn prepare<'a>(&'a mut self, records: &'a Records, now: Duration) -> Option<BoxFuture<'a, Result<(), Unavailable>>> {
+        let _ = (records, now);
+        None
+    }
+
+    /// Decodes every record of the batch. Synchronous and total.
     fn decode(&mut self, records: &Records) -> Decoded;
 }
+
+/// Something that decoding depends on is not there now; a later try may work.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unavailable(pub String);
 
 /// A decoded batch: slot `i` of `messages` and entry `i` of `events` belong to record `i`.
 pub struct Decoded {
@@ -52,9 +137,10 @@ pub enum DecodedRecord {
     },
 }
 
+/// Why a record cannot be decoded: the class, and in words.
+pub(crate) type Fault = (Reason, String);
+
 /// The decoder of messages of type `M` in this format, with the limits of `settings`.
-pub fn decoder<M: Message>(format: Format, settings: &SourceSettings) -> Box<dyn BatchDecoder> {
-    match format {
-        Format::Json => Box::new(JsonDecoder::<M>::new(settings)),
-    }
+pub fn decoder<M: Message>(format: &Format, settings: &SourceSettings) -> Box<dyn BatchDecoder> {
+    format.decoder::<M>(settings)
 }

@@ -94,7 +94,7 @@ macro_rules! setter {
 }
 
 impl KafkaSource {
-    /// A source of JSON records from the topic of the same name.
+    /// A source that reads the topic of the same name; JSON records, unless told otherwise.
     pub fn new(name: &str) -> Self {
         Self {
             settings: SourceSettings::new(name),
