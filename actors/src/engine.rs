@@ -374,7 +374,8 @@ impl EngineHandle {
                 hot_bytes: ByteSize(hot_bytes as u64),
             }
         };
-        Status { sources, shards: inner.store.reader().shards().iter().map(shard).collect() }
+        let dead_letters = inner.store.source_reader().dead_letter_counts().ok();
+        Status { sources, shards: inner.store.reader().shards().iter().map(shard).collect(), dead_letters }
     }
 
     /// What is not well, by name, and why.
@@ -409,6 +410,13 @@ impl EngineHandle {
                     problems.push(Problem { what: format!("{what}[{}]", partition.partition), why, since: None, hint });
                 }
             }
+        }
+        for sums in inner.store.source_reader().outcomes().iter().filter(|sums| !sums.outcomes.conserved()) {
+            let named = |view: &&SourceView| inner.catalog.source_id(view.settings.name.as_str()) == Some(sums.source);
+            let source = inner.sources.iter().find(named).map_or("(not read any more)", |view| view.settings.name.as_str());
+            let why = format!("{} records have no outcome: {:?}", sums.outcomes.missing(), sums.outcomes);
+            let hint = "this is a fault of Karst: please report it with the log".to_owned();
+            problems.push(Problem { what: format!("partition {source}[{}]", sums.partition), why, since: None, hint });
         }
         for (shard, why) in inner.store.stopped() {
             let hint = "free space or mend the disk; the shard opens itself again and replays".to_owned();

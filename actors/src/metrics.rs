@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
-use karst_types::{Outcome, ProcessingTime, Reason, Records, Updates};
+use karst_types::{Outcome, Outcomes, ProcessingTime, Reason, Records, Updates};
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
+
+use karst_state::LetterCounts;
 
 use crate::partition::Partition;
 
@@ -37,6 +39,14 @@ pub fn describe_metrics() {
         "how far the log watermark of a partition is behind the clock"
     );
     describe_gauge!("karst_actors_partition_paused", Unit::Count, "1 while a partition is paused by backpressure");
+    describe_gauge!(
+        "karst_conservation_missing",
+        Unit::Count,
+        "records of a partition without an outcome (below 0: outcomes without a record); anything but 0 is a fault of Karst"
+    );
+    describe_gauge!("karst_actors_dead_letters_kept", Unit::Count, "dead letters in the state directory");
+    describe_gauge!("karst_actors_dead_letters_kept_bytes", Unit::Bytes, "bytes that they take");
+    describe_gauge!("karst_actors_dead_letters_let_go", Unit::Count, "dead letters that went without having been replayed");
     describe_gauge!("karst_actors_partition_rewinds", Unit::Count, "times a partition went back to its stored position");
     describe_histogram!("karst_actors_commit_seconds", Unit::Seconds, "from the freeze of a commit until it is stored");
     describe_histogram!("karst_actors_query_seconds", Unit::Seconds, "online queries, in the engine");
@@ -53,6 +63,7 @@ pub(crate) struct PartitionMetrics {
     watermark_lag: Gauge,
     paused: Gauge,
     rewinds: Gauge,
+    missing: Gauge,
 }
 
 impl PartitionMetrics {
@@ -67,6 +78,7 @@ impl PartitionMetrics {
             watermark_lag: gauge!("karst_actors_watermark_lag_seconds", &labels),
             paused: gauge!("karst_actors_partition_paused", &labels),
             rewinds: gauge!("karst_actors_partition_rewinds", &labels),
+            missing: gauge!("karst_conservation_missing", &labels),
         }
     }
     pub(crate) fn fetched(&self, records: &Records) {
@@ -74,7 +86,8 @@ impl PartitionMetrics {
         self.bytes.increment(records.bytes() as u64);
         self.batch.record(records.len() as f64);
     }
-    pub(crate) fn look(&self, partition: &Partition, now: ProcessingTime) {
+    pub(crate) fn look(&self, partition: &Partition, outcomes: Option<Outcomes>, now: ProcessingTime) {
+        self.missing.set(outcomes.unwrap_or_default().missing() as f64);
         self.lag.set(partition.lag().map_or(f64::NAN, |lag| lag as f64));
         self.watermark.set(partition.watermark().map_or(f64::NAN, |at| at.0 as f64 / 1e6));
         let behind = partition.watermark().map(|at| now.since(ProcessingTime(at.0)).secs_f64());
@@ -156,6 +169,28 @@ impl ResolverMetrics {
         self.skipped.increment(count(Outcome::Skipped));
         self.updates.increment(updates.len() as u64);
         count_dead(&self.dead, failed);
+    }
+}
+
+/// Of all dead letters together.
+pub(crate) struct LetterMetrics {
+    kept: Gauge,
+    bytes: Gauge,
+    let_go: Gauge,
+}
+
+impl LetterMetrics {
+    pub(crate) fn new() -> Self {
+        Self {
+            kept: gauge!("karst_actors_dead_letters_kept"),
+            bytes: gauge!("karst_actors_dead_letters_kept_bytes"),
+            let_go: gauge!("karst_actors_dead_letters_let_go"),
+        }
+    }
+    pub(crate) fn look(&self, counts: LetterCounts) {
+        self.kept.set(counts.kept as f64);
+        self.bytes.set(counts.bytes as f64);
+        self.let_go.set(counts.let_go as f64);
     }
 }
 

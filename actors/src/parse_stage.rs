@@ -13,7 +13,7 @@ use karst_state::WatermarkState;
 use karst_types::{Clock, DeadLetter, EventTime, Outcome, Reason, RecordRef, Records, TimeSpan, update::Cause};
 
 use crate::{
-    dead_letter::dead_letter,
+    dead_letter::{Fault, dead_letter},
     metrics::ParseMetrics,
     partition::Partition,
     protocol::{Events, Fetch, NoControl, NoMessages, Passage, reached},
@@ -43,11 +43,14 @@ impl ParseStage {
         let mut watermarks = Vec::with_capacity(count);
         let mut dead_letters: Vec<DeadLetter> = Vec::new();
         let mut future = 0;
+        let put_aside = |record, reason, error: &str, watermark| {
+            dead_letter(record, settings, Fault { stage: STAGE, reason, error, watermark, attempt: 1 })
+        };
         for (record, decoded) in records.iter().zip(decoded.events) {
             let (outcome, cause) = match decoded {
                 DecodedRecord::Tombstone => (Outcome::Tombstone, None),
                 DecodedRecord::Fault { reason, error } => {
-                    dead_letters.push(dead_letter(record, STAGE, reason, &error));
+                    dead_letters.push(put_aside(record, reason, &error, log.watermark(settings.disorder)));
                     (Outcome::Dead(reason), None)
                 }
                 DecodedRecord::Message { event_time } => {
@@ -57,7 +60,7 @@ impl ParseStage {
                         future += 1;
                     }
                     if let Err(error) = in_range(event_time, record) {
-                        dead_letters.push(dead_letter(record, STAGE, Reason::EventTimeOutOfRange, &error));
+                        dead_letters.push(put_aside(record, Reason::EventTimeOutOfRange, &error, before));
                         (Outcome::Dead(Reason::EventTimeOutOfRange), None)
                     } else {
                         match verdict(event_time, before, settings.late_arrival_deadline) {

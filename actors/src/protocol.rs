@@ -34,6 +34,8 @@ pub(crate) struct Passage {
     pub(crate) link: Link,
     /// The watermark as of the start of the epoch: whoever has not seen the epoch yet starts from it.
     pub(crate) start: WatermarkState,
+    /// Records as they were read: what the outcomes are checked against at the end of the path (I8).
+    pub(crate) records: usize,
     /// Comes back to the source partition once every shard has applied the batch.
     pub(crate) credit: Credit,
 }
@@ -53,7 +55,7 @@ impl Payload for Fetch {
         (0..self.records.len())
             .map(|index| {
                 let records = self.records.slice(index..index + 1);
-                let passage = Passage { link, ..self.passage.clone() };
+                let passage = Passage { link, records: 1, ..self.passage.clone() };
                 link = Link::After(self.records.get(index).offset());
                 Self { passage, records }
             })
@@ -99,7 +101,7 @@ impl Payload for Events {
         (0..self.causes.len())
             .map(|index| {
                 let offset = self.records.get(self.first + index).offset();
-                let passage = Passage { link, ..self.passage.clone() };
+                let passage = Passage { link, records: 1, ..self.passage.clone() };
                 link = Link::After(offset);
                 Self {
                     passage,

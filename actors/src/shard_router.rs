@@ -94,7 +94,8 @@ impl Stage for ShardRouter {
         let facts = SourceBatch {
             head,
             first: batch.first,
-            outcomes: batch.outcomes.iter().copied().collect::<Outcomes>(),
+            // Counted at the first hop and here, independently: a record that lost its outcome on the way shows.
+            outcomes: Outcomes { records: batch.passage.records as u64, ..batch.outcomes.iter().copied().collect() },
             dead_letters: std::mem::take(&mut batch.dead_letters),
             watermark: batch.watermark,
             credit: Some(Box::new(batch.passage.credit.clone())),

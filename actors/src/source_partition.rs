@@ -91,7 +91,8 @@ impl SourcePartition {
             self.told = committed;
         }
         self.partition.look(reading.reader.lag(), reading.reader.paused());
-        self.metrics.look(&self.partition, self.clock.now());
+        let outcomes = self.store.source_reader().outcomes_of(self.partition.lane());
+        self.metrics.look(&self.partition, outcomes, self.clock.now());
     }
 }
 
@@ -183,7 +184,8 @@ impl Stage for SourcePartition {
         };
         if let Some(records) = reading.ready.pop_front() {
             let through = records.last_offset().unwrap_or_default();
-            let passage = Passage { epoch: reading.epoch, link: reading.link, start: reading.start, credit };
+            let passage =
+                Passage { epoch: reading.epoch, link: reading.link, start: reading.start, records: records.len(), credit };
             reading.link = Link::After(through);
             reached("source_partition", &self.partition.label, records.len());
             if self.next.try_send(Fetch { passage, records }).is_err() {

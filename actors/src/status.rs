@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use karst_runtime::StageHealth;
+use karst_state::LetterCounts;
 use karst_types::{ByteSize, EventTime, Offset, Outcomes, PartitionId, ProcessingTime, Reason};
 
 /// How far an engine is.
@@ -12,6 +13,8 @@ pub struct Status {
     pub sources: Vec<SourceStatus>,
     /// One entry for each shard of feature values.
     pub shards: Vec<ShardStatus>,
+    /// The dead letters of all sources; `None` while the source shard cannot be read.
+    pub dead_letters: Option<LetterCounts>,
 }
 
 impl Status {
@@ -20,6 +23,10 @@ impl Status {
         let mut sum = Outcomes::default();
         self.sources.iter().flat_map(|source| &source.partitions).for_each(|partition| sum.add(&partition.outcomes));
         sum
+    }
+    /// Whether every record of every partition has exactly one outcome (I8). If not, Karst is at fault.
+    pub fn is_conserved(&self) -> bool {
+        self.sources.iter().flat_map(|source| &source.partitions).all(|partition| partition.outcomes.conserved())
     }
     /// Records that are not read yet, as far as known.
     pub fn lag(&self) -> u64 {

@@ -13,7 +13,7 @@ use karst_runtime::{Mailbox, Stage, StageError};
 use karst_types::{Outcome, Reason, Updates, update::Cause};
 
 use crate::{
-    dead_letter::dead_letter,
+    dead_letter::{Fault, dead_letter},
     metrics::ResolverMetrics,
     partition::Partition,
     protocol::{Events, NoControl, Resolved, reached},
@@ -92,7 +92,9 @@ impl StreamResolver {
                     let record = events.records.get(events.first + index);
                     events.outcomes[index] = Outcome::Dead(reason);
                     failed.push(Outcome::Dead(reason));
-                    events.dead_letters.push(dead_letter(record, STAGE, reason, &error));
+                    // It was in time: a replay does not ask again.
+                    let fault = Fault { stage: STAGE, reason, error: &error, watermark: None, attempt: 1 };
+                    events.dead_letters.push(dead_letter(record, &self.partition.settings, fault));
                 }
                 Ran::NotRun | Ran::Nothing | Ran::NeedsMessage => {}
             }

@@ -18,7 +18,7 @@ use karst_types::{Clock, ShardId};
 use parking_lot::Mutex;
 
 use crate::{
-    metrics::{ParseMetrics, PartitionMetrics, ResolverMetrics, ShardMetrics},
+    metrics::{LetterMetrics, ParseMetrics, PartitionMetrics, ResolverMetrics, ShardMetrics},
     parse_stage::ParseStage,
     partition::Partition,
     protocol::MakeDecoder,
@@ -222,7 +222,7 @@ impl Wiring {
         let spec = StageSpec::new("watchdog", "watchdog", Arc::clone(&clock));
         let make = move || {
             let (board, origins, store, clock) = (board.clone(), origins.clone(), store.clone(), Arc::clone(&clock));
-            Ok(Watchdog { board, origins, store, clock, stuck_after, seen: HashMap::new() })
+            Ok(Watchdog { board, origins, store, clock, stuck_after, seen: HashMap::new(), letters: LetterMetrics::new() })
         };
         let handle = spawn(&Host::new("karst-watch")?, spec, make).1;
         self.handles.lock().supervisors.push(handle);

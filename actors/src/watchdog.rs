@@ -8,6 +8,7 @@ use karst_state::{LaneId, Store};
 use karst_types::{Clock, Offset};
 
 use crate::{
+    metrics::LetterMetrics,
     protocol::{NoControl, NoData},
     store_shard::Origins,
 };
@@ -22,6 +23,7 @@ pub(crate) struct Watchdog {
     pub(crate) stuck_after: Duration,
     /// What was committed of a partition, and since when it has not moved.
     pub(crate) seen: HashMap<LaneId, (Option<Offset>, Duration)>,
+    pub(crate) letters: LetterMetrics,
 }
 
 impl Watchdog {
@@ -66,6 +68,10 @@ impl Stage for Watchdog {
     }
     async fn tick(&mut self) -> Result<(), StageError> {
         self.look();
+        // A source shard that is stopped is told by its stage; the figures stay as they were.
+        if let Ok(counts) = self.store.source_reader().dead_letter_counts() {
+            self.letters.look(counts);
+        }
         Ok(())
     }
 }

@@ -278,7 +278,9 @@ fn a_configuration_alone_makes_features_that_can_be_queried() {
     assert!(text(&wrong.stderr).contains("user.last_page"), "{}", text(&wrong.stderr));
 
     assert!(text(&running.ask(&["topology"]).stdout).starts_with("flowchart"));
-    assert!(text(&running.ask(&["status"]).stdout).contains("clicks[0]"));
+    let page = text(&running.ask(&["status"]).stdout);
+    assert!(page.contains("clicks[0]"), "{page}");
+    assert!(page.contains("conservation: exact. 7 records =") && page.contains("2 dead letters kept, 0 let go"), "{page}");
     let health = running.ask(&["health"]);
     assert!(health.status.success() && text(&health.stdout).starts_with("well"), "{}", text(&health.stdout));
 

@@ -104,6 +104,10 @@ fn status_json(status: &Status) -> Json {
         "lag": status.lag(),
         "watermark": status.watermark().map(|watermark| watermark.to_string()),
         "sources": status.sources.iter().map(source_json).collect::<Vec<_>>(),
+        "conservation": { "missing": status.outcomes().missing(), "exact": status.is_conserved() },
+        "dead_letters": status.dead_letters.map(|counts| {
+            json!({ "kept": counts.kept, "bytes": counts.bytes, "let_go": counts.let_go })
+        }),
         "shards": status.shards.iter().map(shard_json).collect::<Vec<_>>(),
     })
 }
@@ -125,6 +129,7 @@ fn partition_json(partition: &PartitionStatus) -> Json {
         "paused": partition.paused,
         "rewinds": partition.rewinds,
         "outcomes": outcomes_json(&partition.outcomes),
+        "missing": partition.outcomes.missing(),
         "dead_letters": reasons,
     })
 }

@@ -97,7 +97,7 @@ pub(crate) struct Core {
     pub(crate) hot: HotSet,
     pub(crate) poison: Poison,
     pub(crate) metrics: ShardMetrics,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     _lock: Arc<File>, // of the directory; after the database
     #[cfg(test)]
     pub(crate) fail_next_write: std::sync::atomic::AtomicBool,

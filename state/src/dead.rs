@@ -1,12 +1,78 @@
-//! Dead letters on disk: by position, so that the same one is there once however often it is replayed; bounded, the oldest
-//! going first, and those counted.
+//! Dead letters on disk: by position, so that the same one is there once however often it is read again; bounded by number,
+//! bytes and age, the oldest going first, and those counted.
+//!
+//! A letter *waits*; it is *queued* once a replay of it was asked for ([`crate::replay`]), and then *replayed* with what became
+//! of its record, or it waits again with one attempt more. Invariants:
+//! - a letter that is queued is not queued again, so one request has one effect however often it is repeated;
+//! - what a commit does to letters is decided by what is committed: a request names positions, never states.
 
-use karst_types::{BrokerTime, DeadLetter, Offset, Reason};
+use std::collections::BTreeMap;
+
+use karst_types::{BrokerTime, DeadLetter, EventTime, Offset, Outcome, ProcessingTime, Reason};
 use rocksdb::WriteBatch;
 
 use crate::{bytes, error::Result, keys, lane::LaneId, rocks::Rocks, settings::StoreSettings};
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// Without state, attempt and watermark.
+const FORMAT_1: u8 = 1;
+
+/// When a letter of the first format was stored: nobody knows. It goes by number and bytes alone.
+const UNKNOWN: ProcessingTime = ProcessingTime(0);
+
+/// Letters dropped by one commit at most; the rest goes with the next ones.
+const LET_GO_MAX: u64 = 10_000;
+
+/// Where a dead letter is on its way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LetterState {
+    /// Its record is counted as dead (or as late), and nothing is under way.
+    Waiting,
+    /// It is going to be replayed.
+    Queued,
+    /// It was replayed, and this is what became of its record. It is kept for those who look.
+    Replayed(Outcome),
+}
+
+impl LetterState {
+    /// The name: `waiting`, `queued`, `replayed`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Queued => "queued",
+            Self::Replayed(_) => "replayed",
+        }
+    }
+    const fn code(self) -> u8 {
+        match self {
+            Self::Waiting => 0,
+            Self::Queued => 1,
+            Self::Replayed(Outcome::Applied) => 2,
+            Self::Replayed(Outcome::Skipped) => 3,
+            Self::Replayed(Outcome::Late) => 4,
+            Self::Replayed(Outcome::Tombstone | Outcome::Dead(_)) => 5,
+        }
+    }
+    const fn of(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => Self::Waiting,
+            1 => Self::Queued,
+            2 => Self::Replayed(Outcome::Applied),
+            3 => Self::Replayed(Outcome::Skipped),
+            4 => Self::Replayed(Outcome::Late),
+            5 => Self::Replayed(Outcome::Tombstone),
+            _ => return None,
+        })
+    }
+}
+
+/// A letter as it is stored, without whose it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Kept {
+    pub(crate) letter: DeadLetter,
+    pub(crate) state: LetterState,
+    pub(crate) stored_at: ProcessingTime,
+}
 
 /// How many there are, and the ends of their queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,6 +82,8 @@ pub(crate) struct DeadState {
     pub(crate) kept: u64,
     pub(crate) bytes: u64,
     pub(crate) let_go: u64,
+    /// When the oldest was stored, once that is known; not on disk.
+    oldest: Option<ProcessingTime>,
 }
 
 impl DeadState {
@@ -24,48 +92,136 @@ impl DeadState {
     }
     pub(crate) fn decode(mut value: &[u8]) -> Option<Self> {
         let mut next = || bytes::u64(&mut value);
-        Some(Self { first: next()?, next: next()?, kept: next()?, bytes: next()?, let_go: next()? })
+        Some(Self { first: next()?, next: next()?, kept: next()?, bytes: next()?, let_go: next()?, oldest: None })
     }
 
-    /// Adds letters to a commit, and lets the oldest go where there are too many.
-    pub(crate) fn store(
-        &mut self,
-        letters: &[(LaneId, DeadLetter)],
-        settings: &StoreSettings,
-        batch: &mut WriteBatch,
-        rocks: &Rocks,
-    ) -> Result<()> {
-        for (lane, letter) in letters {
-            let key = keys::dead(*lane, letter.offset);
-            let value = encode(letter);
-            let size = (key.len() + value.len()) as u64;
-            batch.put(keys::dead_queue(self.next), [&size.to_le_bytes()[..], &key].concat());
-            batch.put(key, value);
-            self.next += 1;
-            self.kept += 1;
-            self.bytes += size;
-        }
-        let too_many = |state: &Self| state.kept > settings.dead_letters || state.bytes > settings.dead_letter_bytes.0;
-        if too_many(self) {
-            rocks.scan(&[keys::DEAD_QUEUE], &keys::dead_queue(self.first), |queued, entry| {
-                let mut key = entry;
-                let size = bytes::u64(&mut key).ok_or_else(|| rocks.corrupt("the queue of dead letters"))?;
-                batch.delete(queued);
-                batch.delete(key);
-                self.first = keys::number_of(queued).unwrap_or(self.first) + 1;
-                self.kept = self.kept.saturating_sub(1);
-                self.bytes = self.bytes.saturating_sub(size);
-                self.let_go += 1;
-                Ok(too_many(self))
-            })?;
-        }
-        batch.put(keys::meta("dead"), self.encode());
-        Ok(())
+    fn too_much(&self, settings: &StoreSettings) -> bool {
+        self.kept > settings.dead_letters || self.bytes > settings.dead_letter_bytes.0
+    }
+    fn too_old(&self, settings: &StoreSettings, now: ProcessingTime) -> bool {
+        let too_old = |oldest| oldest != UNKNOWN && now.since(oldest) > settings.dead_letter_age;
+        self.kept > 0 && self.oldest.is_none_or(too_old)
     }
 }
 
-pub(crate) fn encode(letter: &DeadLetter) -> Vec<u8> {
-    let mut out = vec![FORMAT];
+/// What one commit does to the letters.
+pub(crate) struct Letters<'a> {
+    state: &'a mut DeadState,
+    settings: &'a StoreSettings,
+    rocks: &'a Rocks,
+    now: ProcessingTime,
+    changed: BTreeMap<Vec<u8>, Changed>,
+}
+
+struct Changed {
+    kept: Kept,
+    /// Its size on disk; `None`: it is new.
+    before: Option<u64>,
+}
+
+fn size(key: &[u8], value: &[u8]) -> u64 {
+    (key.len() + value.len()) as u64
+}
+
+impl<'a> Letters<'a> {
+    pub(crate) fn new(state: &'a mut DeadState, settings: &'a StoreSettings, rocks: &'a Rocks, now: ProcessingTime) -> Self {
+        Self { state, settings, rocks, now, changed: BTreeMap::new() }
+    }
+
+    fn get(&mut self, key: &[u8]) -> Result<Option<&mut Kept>> {
+        if !self.changed.contains_key(key) {
+            let Some(value) = self.rocks.get(key)? else { return Ok(None) };
+            let kept = keys::offset_of(key).and_then(|offset| decode(offset, &value));
+            let kept = kept.ok_or_else(|| self.rocks.corrupt("a dead letter"))?;
+            self.changed.insert(key.to_vec(), Changed { kept, before: Some(size(key, &value)) });
+        }
+        Ok(self.changed.get_mut(key).map(|changed| &mut changed.kept))
+    }
+
+    /// A record is put aside. If it was before, this says the same again.
+    pub(crate) fn store(&mut self, lane: LaneId, letter: DeadLetter) -> Result<()> {
+        let key = keys::dead(lane, letter.offset);
+        if let Some(known) = self.get(&key)? {
+            known.letter = letter;
+            return Ok(());
+        }
+        let kept = Kept { letter, state: LetterState::Waiting, stored_at: self.now };
+        self.changed.insert(key, Changed { kept, before: None });
+        Ok(())
+    }
+
+    /// Adds all of it to the commit, and lets the oldest go where there are too many or they are too old.
+    pub(crate) fn finish(mut self, batch: &mut WriteBatch) -> Result<()> {
+        let mut written = BTreeMap::new();
+        for (key, Changed { kept, before }) in std::mem::take(&mut self.changed) {
+            let value = encode(&kept);
+            let now = size(&key, &value);
+            if before.is_none() {
+                batch.put(keys::dead_queue(self.state.next), [&now.to_le_bytes()[..], &key].concat());
+                self.state.next += 1;
+                self.state.kept += 1;
+            }
+            self.state.bytes = self.state.bytes + now - before.unwrap_or(0);
+            written.insert(key, value);
+        }
+        let moved = self.let_go(&mut written, batch)? || !written.is_empty();
+        written.iter().for_each(|(key, value)| batch.put(key, value));
+        if moved {
+            batch.put(keys::meta("dead"), self.state.encode());
+        }
+        Ok(())
+    }
+
+    fn let_go(&mut self, written: &mut BTreeMap<Vec<u8>, Vec<u8>>, batch: &mut WriteBatch) -> Result<bool> {
+        let Self { state, settings, rocks, now, .. } = self;
+        if !state.too_much(settings) && !state.too_old(settings, *now) {
+            return Ok(false);
+        }
+        let mut gone = 0;
+        rocks.scan(&[keys::DEAD_QUEUE], &keys::dead_queue(state.first), |queued, entry| {
+            let mut key = entry;
+            bytes::u64(&mut key).ok_or_else(|| rocks.corrupt("the queue of dead letters"))?;
+            let stored = match written.get(key) {
+                Some(value) => Some(value.clone()),
+                None => rocks.get(key)?.map(|value| value.to_vec()),
+            };
+            if let Some(value) = &stored {
+                let (letter, stored_at) = head(value).ok_or_else(|| rocks.corrupt("a dead letter"))?;
+                state.oldest = Some(stored_at);
+                if gone == LET_GO_MAX || !(state.too_much(settings) || state.too_old(settings, *now)) {
+                    return Ok(false);
+                }
+                written.remove(key);
+                batch.delete(key);
+                state.kept = state.kept.saturating_sub(1);
+                state.bytes = state.bytes.saturating_sub(size(key, value));
+                // One that was replayed is no loss.
+                state.let_go += u64::from(!matches!(letter, LetterState::Replayed(_)));
+            }
+            batch.delete(queued);
+            state.first = keys::number_of(queued).unwrap_or(state.first) + 1;
+            gone += 1;
+            Ok(true)
+        })?;
+        if state.kept == 0 {
+            state.oldest = None;
+        }
+        Ok(gone > 0)
+    }
+}
+
+pub(crate) fn encode(kept: &Kept) -> Vec<u8> {
+    let letter = &kept.letter;
+    let mut out = vec![FORMAT, kept.state.code()];
+    out.extend_from_slice(&kept.stored_at.0.to_le_bytes());
+    bytes::put_varint(&mut out, u64::from(letter.attempt));
+    match letter.watermark {
+        Some(watermark) => {
+            out.push(1);
+            out.extend_from_slice(&watermark.0.to_le_bytes());
+        }
+        None => out.push(0),
+    }
     out.extend_from_slice(&letter.broker_time.0.to_le_bytes());
     bytes::put_sized(&mut out, letter.stage.as_bytes());
     bytes::put_sized(&mut out, letter.reason.as_str().as_bytes());
@@ -81,10 +237,28 @@ pub(crate) fn encode(letter: &DeadLetter) -> Vec<u8> {
     out
 }
 
-pub(crate) fn decode(offset: Offset, mut value: &[u8]) -> Option<DeadLetter> {
+/// State and age alone.
+fn head(mut value: &[u8]) -> Option<(LetterState, ProcessingTime)> {
+    match bytes::u8(&mut value)? {
+        FORMAT => Some((LetterState::of(bytes::u8(&mut value)?)?, ProcessingTime(bytes::i64(&mut value)?))),
+        FORMAT_1 => Some((LetterState::Waiting, UNKNOWN)),
+        _ => None,
+    }
+}
+
+pub(crate) fn decode(offset: Offset, mut value: &[u8]) -> Option<Kept> {
+    let (state, stored_at) = head(value)?;
     let rest = &mut value;
     let text = |rest: &mut &[u8]| Some(String::from_utf8_lossy(bytes::sized(rest)?).into_owned());
-    (bytes::u8(rest)? == FORMAT).then_some(())?;
+    let (mut attempt, mut watermark) = (1, None);
+    if bytes::u8(rest)? == FORMAT {
+        bytes::array::<9>(rest)?; // the head
+        attempt = u32::try_from(bytes::varint(rest)?).ok()?;
+        watermark = match bytes::u8(rest)? {
+            0 => None,
+            _ => Some(EventTime(bytes::i64(rest)?)),
+        };
+    }
     let broker_time = BrokerTime(bytes::i64(rest)?);
     let stage = text(rest)?;
     let reason = Reason::parse(&text(rest)?)?;
@@ -94,36 +268,58 @@ pub(crate) fn decode(offset: Offset, mut value: &[u8]) -> Option<DeadLetter> {
     let value_len = bytes::varint(rest)?;
     let count = bytes::varint(rest)?;
     let headers = (0..count).map(|_| Some((text(rest)?, bytes::optional(rest)?))).collect::<Option<Vec<_>>>()?;
-    rest.is_empty().then_some(DeadLetter { offset, broker_time, stage, reason, error, key, value: content, value_len, headers })
+    let letter =
+        DeadLetter { offset, broker_time, stage, reason, error, attempt, watermark, key, value: content, value_len, headers };
+    rest.is_empty().then_some(Kept { letter, state, stored_at })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_dead_letter_reads_back_and_a_truncated_one_is_refused() {
-        for reason in Reason::ALL {
-            let letter = DeadLetter {
-                offset: Offset(7),
-                broker_time: BrokerTime(-1),
-                stage: "parse_stage".to_owned(),
-                reason,
-                error: "field \"amount\": expected a number".to_owned(),
-                key: None,
-                value: Some(vec![0, 255, 3]),
-                value_len: 1 << 40,
-                headers: vec![("trace".to_owned(), Some(b"abc".to_vec())), (String::new(), None)],
-            };
-            let encoded = encode(&letter);
-            assert_eq!(decode(Offset(7), &encoded), Some(letter));
-            assert!((0..encoded.len()).all(|length| decode(Offset(7), &encoded[..length]).is_none()));
+    fn letter(reason: Reason) -> DeadLetter {
+        DeadLetter {
+            offset: Offset(7),
+            broker_time: BrokerTime(-1),
+            stage: "parse_stage".to_owned(),
+            reason,
+            error: "field \"amount\": expected a number".to_owned(),
+            attempt: 300,
+            watermark: Some(EventTime(-5)),
+            key: None,
+            value: Some(vec![0, 255, 3]),
+            value_len: 1 << 40,
+            headers: vec![("trace".to_owned(), Some(b"abc".to_vec())), (String::new(), None)],
         }
     }
 
     #[test]
+    fn a_dead_letter_reads_back_and_a_truncated_one_is_refused() {
+        for (nth, reason) in Reason::ALL.into_iter().enumerate() {
+            let state = LetterState::of(nth as u8 % 6).unwrap();
+            let mut kept = Kept { letter: letter(reason), state, stored_at: ProcessingTime(99) };
+            kept.letter.watermark = kept.letter.watermark.filter(|_| nth % 2 == 0);
+            let encoded = encode(&kept);
+            assert_eq!(decode(Offset(7), &encoded).as_ref(), Some(&kept));
+            assert_eq!(head(&encoded), Some((state, ProcessingTime(99))));
+            assert!((0..encoded.len()).all(|length| decode(Offset(7), &encoded[..length]).is_none()));
+        }
+    }
+
+    /// What was written before there were states: a golden letter of format 1.
+    #[test]
+    fn a_letter_of_the_first_format_is_a_waiting_one_of_the_first_attempt() {
+        let mut old = vec![1];
+        old.extend_from_slice(&(-1i64).to_le_bytes());
+        old.extend_from_slice(b"\x0bparse_stage\x05empty\x03why\x00\x01\x02ab\x02\x00");
+        let kept = decode(Offset(3), &old).unwrap();
+        assert_eq!((kept.state, kept.letter.attempt, kept.letter.watermark), (LetterState::Waiting, 1, None));
+        assert_eq!((kept.letter.reason, kept.letter.value.as_deref()), (Reason::Empty, Some(&b"ab"[..])));
+    }
+
+    #[test]
     fn the_state_of_the_queue_reads_back() {
-        let state = DeadState { first: 1, next: 2, kept: 3, bytes: 4, let_go: 5 };
+        let state = DeadState { first: 1, next: 2, kept: 3, bytes: 4, let_go: 5, oldest: None };
         assert_eq!(DeadState::decode(&state.encode()), Some(state));
         assert_eq!(DeadState::decode(&[1]), None);
     }

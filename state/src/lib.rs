@@ -37,7 +37,7 @@ pub mod shard;
 pub use shard::{Applied, ShardBatch, ShardWriter};
 
 pub mod source_shard;
-pub use source_shard::{PartitionOutcomes, SourceBatch, SourceReader, SourceWriter, StoredDeadLetter};
+pub use source_shard::{LetterCounts, PartitionOutcomes, SourceBatch, SourceReader, SourceWriter, StoredDeadLetter};
 
 pub mod commit;
 pub use commit::{CommitWriter, Committed, FrozenCommit};
@@ -51,6 +51,7 @@ pub use changelog::{ChangeBatch, ChangeVersion, Changelog, Changes};
 mod bytes;
 mod core;
 mod dead;
+pub use dead::LetterState;
 mod hot;
 mod keys;
 mod layout;

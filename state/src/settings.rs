@@ -39,6 +39,9 @@ pub struct StoreSettings {
     pub dead_letters: u64,
     /// Bytes of dead letters kept. Default 64MiB.
     pub dead_letter_bytes: ByteSize,
+    /// Dead letters that were stored longer ago than this go, at the next commit of their source. Longer leaves more time to
+    /// mend the cause and replay them. Default 30d.
+    pub dead_letter_age: TimeSpan,
 }
 
 impl Default for StoreSettings {
@@ -53,6 +56,7 @@ impl Default for StoreSettings {
             changelog_age: TimeSpan::from_secs(86_400),
             dead_letters: 100_000,
             dead_letter_bytes: ByteSize::mib(64),
+            dead_letter_age: TimeSpan::from_secs(30 * 86_400),
         }
     }
 }
@@ -74,6 +78,10 @@ impl StoreSettings {
         );
         must(self.commit_events > 0, "commit_events: expected at least 1, got 0".to_owned());
         must(self.dead_letters > 0, "dead_letters: expected at least 1, got 0".to_owned());
+        must(
+            self.dead_letter_age > TimeSpan::ZERO,
+            format!("dead_letter_age: expected a time above 0, got {}", self.dead_letter_age),
+        );
         problems
     }
 

@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use karst_types::{DeadLetter, EventTime, Offset, Outcomes, PartitionId, Reason, SourceId};
+use karst_types::{DeadLetter, EventTime, Offset, Outcomes, PartitionId, ProcessingTime, Reason, SourceId};
 use parking_lot::RwLock;
 use rocksdb::WriteBatch;
 
@@ -20,7 +20,7 @@ use crate::{
     bytes,
     commit::{Committed, Content, FrozenCommit},
     core::{CommitState, Core, Start},
-    dead,
+    dead::{self, LetterState, Letters},
     error::{Error, Result},
     keys,
     lane::{Accept, LaneHead, LaneId, LanePosition, Lanes},
@@ -37,9 +37,9 @@ pub struct SourceBatch {
     pub head: LaneHead,
     /// Offset of the batch's first record.
     pub first: Offset,
-    /// What became of its records.
+    /// What became of its records, and how many were read.
     pub outcomes: Outcomes,
-    /// Those that were put aside, by rising offset.
+    /// Those that were put aside, by rising offset; late ones that are kept included.
     pub dead_letters: Vec<DeadLetter>,
     /// The watermark as of the batch's end.
     pub watermark: WatermarkState,
@@ -69,6 +69,21 @@ pub struct StoredDeadLetter {
     pub partition: PartitionId,
     /// The letter.
     pub letter: DeadLetter,
+    /// Where it is on its way.
+    pub state: LetterState,
+    /// When it was stored first.
+    pub stored_at: ProcessingTime,
+}
+
+/// How many dead letters there are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LetterCounts {
+    /// Kept, those that were replayed included.
+    pub kept: u64,
+    /// Bytes that they take.
+    pub bytes: u64,
+    /// Let go before anyone replayed them, because there were too many or they were too old; since the directory was made.
+    pub let_go: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,6 +93,11 @@ struct Tally {
 }
 
 impl Tally {
+    /// I8: every record has one outcome, and every dead one a reason.
+    fn is_exact(&self) -> bool {
+        self.outcomes.conserved() && self.reasons.iter().sum::<u64>() == self.outcomes.dead_letters
+    }
+
     fn encode(&self) -> Vec<u8> {
         let Outcomes { records, applied, skipped, late, tombstones, dead_letters } = self.outcomes;
         let mut out = vec![FORMAT];
@@ -189,9 +209,11 @@ impl SourceState {
             needless.iter().for_each(|offset| batch.delete(keys::barrier(*lane, *offset)));
             pruned.extend(needless.into_iter().map(|offset| (*lane, offset)));
         }
-        if !content.letters.is_empty() {
-            state.dead.store(&content.letters, core.settings(), batch, rocks)?;
+        let mut letters = Letters::new(&mut state.dead, core.settings(), rocks, core.clock.now());
+        for (lane, letter) in &content.letters {
+            letters.store(*lane, letter.clone())?;
         }
+        letters.finish(batch)?;
         Ok(pruned)
     }
 
@@ -247,8 +269,9 @@ impl SourceWriter {
     pub fn apply(&mut self, batch: &mut SourceBatch) -> Result<Applied> {
         self.core.check_writer(self.generation)?;
         debug_assert!(batch.first <= batch.head.through, "a batch has a record");
-        debug_assert!(batch.outcomes.conserved(), "every record has one outcome");
-        debug_assert_eq!(batch.outcomes.dead_letters, batch.dead_letters.len() as u64);
+        let faults = batch.dead_letters.iter().filter(|letter| letter.reason.is_fault()).count() as u64;
+        debug_assert!(batch.outcomes.conserved(), "every record has one outcome: {:?}", batch.outcomes);
+        debug_assert_eq!(batch.outcomes.dead_letters, faults);
         let accepted = self.lanes.accept_whole(&batch.head, batch.first);
         batch.credit = None;
         match accepted {
@@ -271,7 +294,9 @@ impl SourceWriter {
             let mut live = self.state.live.write();
             let tally = live.entry(lane).or_default();
             tally.outcomes.add(&batch.outcomes);
-            batch.dead_letters.iter().for_each(|letter| tally.reasons[place(letter.reason)] += 1);
+            let faults = batch.dead_letters.iter().filter(|letter| letter.reason.is_fault());
+            faults.for_each(|letter| tally.reasons[place(letter.reason)] += 1);
+            debug_assert!(tally.is_exact(), "at every frontier: {tally:?}");
         }
         self.barriers.insert(lane, (batch.head.through, batch.watermark));
         let letters = std::mem::take(&mut batch.dead_letters);
@@ -381,24 +406,29 @@ impl SourceReader {
                 }
                 let wrong = || -> Error { rocks.corrupt("a dead letter") };
                 let offset = keys::offset_of(key).ok_or_else(wrong)?;
-                let letter = dead::decode(offset, value).ok_or_else(wrong)?;
-                letters.push(StoredDeadLetter { source: lane.source, partition: lane.partition, letter });
+                let dead::Kept { letter, state, stored_at } = dead::decode(offset, value).ok_or_else(wrong)?;
+                letters.push(StoredDeadLetter { source: lane.source, partition: lane.partition, letter, state, stored_at });
                 Ok(true)
             })?;
             Ok(letters)
         })
     }
 
-    /// How many dead letters are kept, and how many were let go because there were too many.
+    /// How many dead letters are kept, and how many were let go.
     ///
     /// # Errors
     /// Of the disk.
-    pub fn dead_letter_counts(&self) -> Result<(u64, u64)> {
+    pub fn dead_letter_counts(&self) -> Result<LetterCounts> {
         self.core.with_rocks(|rocks| {
             let stored = rocks.get(&keys::meta("dead"))?;
             let state = stored.and_then(|state| dead::DeadState::decode(&state)).unwrap_or_default();
-            Ok((state.kept, state.let_go))
+            Ok(LetterCounts { kept: state.kept, bytes: state.bytes, let_go: state.let_go })
         })
+    }
+
+    /// The sums of one partition; `None` if it never had a record.
+    pub fn outcomes_of(&self, lane: LaneId) -> Option<Outcomes> {
+        self.state.live.read().get(&lane).map(|tally| tally.outcomes)
     }
 
     /// The recorded watermark history of a partition, by offset.

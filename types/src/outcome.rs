@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{BrokerTime, Offset};
+use crate::{BrokerTime, EventTime, Offset};
 
 /// What became of one record.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -47,11 +47,13 @@ pub enum Reason {
     SchemaUnknown,
     /// The schema that the record was written with cannot be read as the message.
     SchemaIncompatible,
+    /// Later than the deadline of a source that keeps such records. Counted as late, not as dead: see [`Reason::is_fault`].
+    Late,
 }
 
 impl Reason {
     /// All of them, in the order of their codes.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Empty,
         Self::TooLarge,
         Self::NotUtf8,
@@ -64,7 +66,14 @@ impl Reason {
         Self::Panicked,
         Self::SchemaUnknown,
         Self::SchemaIncompatible,
+        Self::Late,
     ];
+
+    /// Whether a letter with this reason is among the dead records. A late record is kept only for someone to look at: it was
+    /// counted as late.
+    pub const fn is_fault(self) -> bool {
+        !matches!(self, Self::Late)
+    }
 
     /// The stable name, for labels, logs and storage.
     pub const fn as_str(self) -> &'static str {
@@ -81,6 +90,7 @@ impl Reason {
             Self::Panicked => "panicked",
             Self::SchemaUnknown => "schema_unknown",
             Self::SchemaIncompatible => "schema_incompatible",
+            Self::Late => "late",
         }
     }
 
@@ -109,6 +119,11 @@ pub struct DeadLetter {
     pub reason: Reason,
     /// Why, in words.
     pub error: String,
+    /// How often it has been tried: 1, and one more for each replay that failed.
+    pub attempt: u32,
+    /// By what a replay judges whether it is late: the log watermark before it. `None`: it is not judged (again), because it was
+    /// found in time before it failed, or nothing was before it, or it is kept as late and replayed nevertheless.
+    pub watermark: Option<EventTime>,
     /// The record's key.
     pub key: Option<Vec<u8>>,
     /// The raw value. Cut at the source's `max_record_bytes`; [`DeadLetter::value_len`] is the whole length.
@@ -119,10 +134,17 @@ pub struct DeadLetter {
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
+impl DeadLetter {
+    /// Whether the end of its value is missing: such a letter cannot be replayed.
+    pub fn is_cut(&self) -> bool {
+        self.value.as_ref().is_some_and(|value| (value.len() as u64) < self.value_len)
+    }
+}
+
 /// Sums over records. `applied + skipped + late + tombstones + dead letters = records`, always.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Outcomes {
-    /// All records.
+    /// All records, counted where they were read; what the other sums must add up to.
     pub records: u64,
     /// See [`Outcome::Applied`].
     pub applied: u64,
@@ -159,7 +181,12 @@ impl Outcomes {
     }
     /// Whether every record is accounted for exactly once.
     pub const fn conserved(&self) -> bool {
-        self.records == self.applied + self.skipped + self.late + self.tombstones + self.dead_letters
+        self.missing() == 0
+    }
+    /// Records that were read and have no outcome; below 0 if there are more outcomes than records. Either is a fault of Karst.
+    pub const fn missing(&self) -> i64 {
+        let accounted = self.applied + self.skipped + self.late + self.tombstones + self.dead_letters;
+        self.records.wrapping_sub(accounted) as i64
     }
 }
 
@@ -189,6 +216,7 @@ mod tests {
                 .into_iter()
                 .collect();
         assert!(sums.conserved() && sums.records == 5);
-        assert!(!Outcomes { records: 1, ..Outcomes::default() }.conserved());
+        assert_eq!(Outcomes { records: 1, ..Outcomes::default() }.missing(), 1);
+        assert_eq!(Outcomes { late: 2, ..Outcomes::default() }.missing(), -2);
     }
 }

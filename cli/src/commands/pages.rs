@@ -42,7 +42,24 @@ pub(crate) fn status(args: &PageArgs) -> Result<ExitCode, Report> {
     let rows: Vec<Vec<String>> =
         list(&status["sources"]).flat_map(|source| list(&source["partitions"]).map(|p| row(source, p))).collect();
     say(table(&headings, &rows));
+    say(conservation(&status));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The line that says whether anything is being lost.
+fn conservation(status: &Json) -> String {
+    let (sums, letters) = (&status["outcomes"], &status["dead_letters"]);
+    let kept = format!("{} dead letters kept, {} let go", text(&letters["kept"]), text(&letters["let_go"]));
+    if status["conservation"]["exact"] == true {
+        return format!(
+            "conservation: exact. {} records = applied + skipped + late + tombstones + dead; {kept}",
+            text(&sums["records"])
+        );
+    }
+    format!(
+        "conservation: BROKEN, {} records have no outcome. This is a fault of Karst: please report it; {kept}",
+        text(&status["conservation"]["missing"])
+    )
 }
 
 fn row(source: &Json, partition: &Json) -> Vec<String> {

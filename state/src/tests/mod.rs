@@ -225,9 +225,11 @@ fn letter(offset: i64, reason: Reason) -> DeadLetter {
         stage: "parse_stage".to_owned(),
         reason,
         error: "not JSON".to_owned(),
+        attempt: 1,
+        watermark: None,
         key: None,
         value: Some(format!("record {offset}").into_bytes()),
-        value_len: 9,
+        value_len: format!("record {offset}").len() as u64,
         headers: vec![],
     }
 }

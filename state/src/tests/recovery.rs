@@ -1,6 +1,8 @@
 //! What is left after the process is gone, and that replay makes it whole.
 
-use karst_types::{EntityKey, ShardId};
+use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+
+use karst_types::{EntityKey, ShardId, TimeSpan};
 
 use super::*;
 use crate::{Error, LanePosition};
@@ -175,10 +177,55 @@ fn the_oldest_dead_letters_go_first_and_are_counted() {
     let reader = driver.store.source_reader();
     let kept: Vec<_> =
         reader.dead_letters(LANE, Offset(0), usize::MAX).unwrap().into_iter().map(|stored| stored.letter.offset.0).collect();
-    let (count, let_go) = reader.dead_letter_counts().unwrap();
-    assert_eq!((count as usize, count + let_go), (kept.len(), all.len() as u64));
+    let counts = reader.dead_letter_counts().unwrap();
+    assert_eq!((counts.kept as usize, counts.kept + counts.let_go), (kept.len(), all.len() as u64));
     assert!((15..=25).contains(&kept.len()) && all.ends_with(&kept), "{kept:?}");
     assert_eq!(reader.dead_letters(LANE, Offset(kept[3]), 2).unwrap().len(), 2);
+}
+
+/// A clock that shows what it is set to, in seconds.
+#[derive(Default)]
+struct SetClock(AtomicI64);
+impl Clock for SetClock {
+    fn now(&self) -> ProcessingTime {
+        ProcessingTime(self.0.load(SeqCst) * 1_000_000)
+    }
+    fn elapsed(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+#[test]
+fn dead_letters_go_by_age_with_the_next_commit_and_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = StoreSettings { dead_letter_age: TimeSpan::from_secs(100), ..settings(1) };
+    let clock = Arc::new(SetClock::default());
+    let store = Store::open(dir.path(), &settings, clock.clone()).unwrap();
+    let mut driver = Driver::new(store, LOG);
+    let dead = |range: std::ops::Range<i64>| range.filter(|o| matches!(LOG.outcome(*o), Outcome::Dead(_))).collect::<Vec<_>>();
+    let kept = |driver: &Driver| {
+        let letters = driver.store.source_reader().dead_letters(LANE, Offset(0), usize::MAX).unwrap();
+        letters.into_iter().map(|stored| stored.letter.offset.0).collect::<Vec<_>>()
+    };
+    for second in [1_000, 1_060, 1_100] {
+        clock.0.store(second, SeqCst);
+        driver.send(100);
+        driver.commit_all();
+    }
+    assert_eq!(kept(&driver), dead(0..300), "exactly as old as allowed is not too old");
+    clock.0.store(1_101, SeqCst);
+    driver.send(1);
+    driver.commit_all();
+    assert_eq!(kept(&driver), dead(100..301));
+    drop(driver);
+    // What is too old is known after a restart too.
+    let mut driver = Driver::new(Store::open(dir.path(), &settings, clock.clone()).unwrap(), LOG);
+    clock.0.store(1_161, SeqCst);
+    driver.send(1);
+    driver.commit_all();
+    assert_eq!(kept(&driver), dead(200..302));
+    let counts = driver.store.source_reader().dead_letter_counts().unwrap();
+    assert_eq!((counts.kept, counts.let_go), (dead(200..302).len() as u64, dead(0..200).len() as u64));
 }
 
 #[test]
