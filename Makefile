@@ -33,10 +33,10 @@ build: ## build the karst command and the examples
 	@scripts/setup.sh
 	@$(CARGO) build --workspace --bins --examples
 
-demo: ## the main job on real input; DEADLINE=6h PORT=8080 KEEP=0 KAFKA=host:port
+demo: ## the main job on real input; DEADLINE=6h LATE_LANE=correct PORT=8080 KEEP=0 KAFKA=host:port
 	@scripts/setup.sh
 	@scripts/flights_data.sh >/dev/null
-	@$(CARGO) build --example flights && exec env $(call given,DEADLINE KEEP PORT KAFKA) cargo run --quiet --example flights
+	@$(CARGO) build --example flights && exec env $(call given,DEADLINE LATE_LANE KEEP PORT KAFKA) cargo run --quiet --example flights
 
 test: ## all of the following, with times, and what was skipped; the same as CI
 	@scripts/setup.sh --kafka

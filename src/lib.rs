@@ -10,20 +10,22 @@ pub use karst_types as types;
 pub use serde;
 
 pub use karst_actors::{
-    AnswerValue, Engine, EngineBuilder, EngineHandle, EngineSettings, Error, ErrorCode, Health, IntoValue, PartitionStatus,
-    Problem, QueryAnswer, QueryError, QueryRequest, Result, ShardStatus, SourceStatus, StageView, Status, Topology,
-    describe_metrics, diagram,
+    AnswerValue, Candidate, Engine, EngineBuilder, EngineHandle, EngineSettings, Error, ErrorCode, Health, IntoValue,
+    PartitionLateness, PartitionStatus, Problem, QueryAnswer, QueryError, QueryRequest, Result, ShardStatus, SourceLateness,
+    SourceStatus, StageView, Status, Topology, describe_metrics, diagram,
 };
 
-pub use karst_connectors::{FileSource, Format, KafkaProducer, KafkaSource, MemorySource, Source, SourceSettings, StartAt};
+pub use karst_connectors::{
+    FileSource, Format, KafkaProducer, KafkaSource, LateLane, MemorySource, Source, SourceSettings, StartAt,
+};
 
 pub use karst_features::{Feature, FeatureClass, Registry, StreamResolver};
 
 pub use karst_state::{Durability, StoreSettings};
 
 pub use karst_types::{
-    BrokerTime, ByteSize, Clock, EventTime, Invalid, Message, Offset, Outcomes, PartitionId, Position, ProcessingTime, Reason,
-    Str, TimeSpan, Value, ValueType,
+    BrokerTime, ByteSize, Clock, EventTime, Invalid, LatenessHistogram, Message, Offset, Outcomes, PartitionId, Position,
+    ProcessingTime, Reason, Str, TimeSpan, Value, ValueType,
 };
 
 /// What a program that declares features begins with: `use karst::prelude::*;`

@@ -185,21 +185,21 @@ fn reconcile(store: &Store, registry: &Registry) -> Result<Catalog> {
     Ok(catalog)
 }
 
-struct SourceView {
-    settings: SourceSettings,
+pub(crate) struct SourceView {
+    pub(crate) settings: SourceSettings,
     kind: &'static str,
     running: Arc<dyn RunningSource>,
     discovered: Arc<AtomicBool>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     settings: EngineSettings,
-    registry: Arc<Registry>,
-    catalog: Arc<Catalog>,
-    store: Store,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) store: Store,
     clock: Arc<dyn Clock>,
     wiring: Arc<Wiring>,
-    sources: Vec<SourceView>,
+    pub(crate) sources: Vec<SourceView>,
     query: OnlineQuery,
 }
 
@@ -211,7 +211,7 @@ pub struct Engine {
 
 /// Asks a running engine, from any thread. Clones are cheap. It keeps the state directory open.
 #[derive(Clone)]
-pub struct EngineHandle(Arc<Inner>);
+pub struct EngineHandle(pub(crate) Arc<Inner>);
 
 impl Engine {
     /// Begins an engine whose state is kept in `dir`, which is made if it is not there.

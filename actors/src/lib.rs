@@ -36,6 +36,9 @@ pub use topology::diagram;
 pub mod status;
 pub use status::{Health, PartitionStatus, Problem, ShardStatus, SourceStatus, StageView, Status, Topology};
 
+pub mod late;
+pub use late::{Candidate, PartitionLateness, SourceLateness};
+
 pub mod settings;
 pub use settings::EngineSettings;
 

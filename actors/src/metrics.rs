@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use karst_types::{Outcome, Outcomes, ProcessingTime, Reason, Records, Updates};
+use karst_state::Lateness;
+use karst_types::{Outcome, Outcomes, ProcessingTime, Reason, Records, Updates, lateness::BORDERS};
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
@@ -20,6 +21,21 @@ pub fn describe_metrics() {
     describe_histogram!("karst_actors_batch_records", Unit::Count, "records in a batch as it was read");
     describe_counter!("karst_actors_events_total", Unit::Count, "records that became events: decoded, valid and in time");
     describe_counter!("karst_actors_late_events_total", Unit::Count, "events later than the deadline of their source");
+    describe_counter!(
+        "karst_actors_late_resolver_events_total",
+        Unit::Count,
+        "late events of a source, for each of its resolvers: those that it did not see, or in the lane correct was run for"
+    );
+    describe_counter!(
+        "karst_actors_corrected_events_total",
+        Unit::Count,
+        "late events whose resolvers wrote something, in the late lane correct"
+    );
+    describe_counter!(
+        "karst_actors_lateness_seconds_bucket",
+        Unit::Count,
+        "events whose lateness was at or below le seconds, late or not; as the buckets of a Prometheus histogram"
+    );
     describe_counter!(
         "karst_actors_future_events_total",
         Unit::Count,
@@ -150,12 +166,22 @@ pub(crate) struct ResolverMetrics {
     skipped: Counter,
     updates: Counter,
     dead: Vec<Counter>,
+    late: Vec<Counter>,
+    corrected: Counter,
+    buckets: Vec<Counter>,
 }
 
 impl ResolverMetrics {
-    pub(crate) fn new(partition: &Partition) -> Self {
+    pub(crate) fn new<'a>(partition: &Partition, resolvers: impl Iterator<Item = &'a str>) -> Self {
         let source = [("source", partition.settings.name.to_string())];
+        let name = || partition.settings.name.to_string();
+        let late = |resolver: &str| counter!("karst_actors_late_resolver_events_total", "source" => name(), "resolver" => resolver.to_owned());
+        let le = BORDERS.iter().map(|border| border.secs_f64().to_string()).chain(["+Inf".to_owned()]);
+        let bucket = |le| counter!("karst_actors_lateness_seconds_bucket", "source" => name(), "le" => le);
         Self {
+            late: resolvers.map(late).collect(),
+            corrected: counter!("karst_actors_corrected_events_total", &source),
+            buckets: le.map(bucket).collect(),
             applied: counter!("karst_actors_applied_records_total", &source),
             skipped: counter!("karst_actors_skipped_records_total", &source),
             updates: counter!("karst_actors_updates_total", &source),
@@ -169,6 +195,19 @@ impl ResolverMetrics {
         self.skipped.increment(count(Outcome::Skipped));
         self.updates.increment(updates.len() as u64);
         count_dead(&self.dead, failed);
+    }
+    /// How late the events were; here, because here the resolvers are known.
+    pub(crate) fn judged(&self, outcomes: &[Outcome], lateness: &Lateness) {
+        let late = outcomes.iter().filter(|outcome| **outcome == Outcome::Late).count() as u64;
+        if late > 0 {
+            self.late.iter().for_each(|counter| counter.increment(late));
+            self.corrected.increment(lateness.corrected);
+        }
+        let mut sum = 0;
+        for (counter, count) in self.buckets.iter().zip(lateness.events.counts()) {
+            sum += count;
+            counter.increment(sum);
+        }
     }
 }
 

@@ -7,10 +7,10 @@
 
 use std::sync::Arc;
 
-use karst_connectors::{BatchDecoder, DecodedRecord};
-use karst_runtime::{Mailbox, Stage, StageError, Verdict, progress, verdict};
+use karst_connectors::{BatchDecoder, DecodedRecord, LateLane};
+use karst_runtime::{Mailbox, Stage, StageError, Verdict, lateness::lateness, progress, verdict};
 use karst_state::WatermarkState;
-use karst_types::{Clock, DeadLetter, EventTime, Outcome, Reason, RecordRef, Records, TimeSpan, update::Cause};
+use karst_types::{Clock, DeadLetter, EventTime, LatenessBucket, Outcome, Reason, RecordRef, Records, TimeSpan, update::Cause};
 
 use crate::{
     dead_letter::{Fault, dead_letter},
@@ -41,12 +41,14 @@ impl ParseStage {
         let mut causes = Vec::with_capacity(count);
         let mut outcomes = Vec::with_capacity(count);
         let mut watermarks = Vec::with_capacity(count);
+        let mut buckets = Vec::with_capacity(count);
         let mut dead_letters: Vec<DeadLetter> = Vec::new();
         let mut future = 0;
         let put_aside = |record, reason, error: &str, watermark| {
             dead_letter(record, settings, Fault { stage: STAGE, reason, error, watermark, attempt: 1 })
         };
         for (record, decoded) in records.iter().zip(decoded.events) {
+            let mut bucket = LatenessBucket::NONE;
             let (outcome, cause) = match decoded {
                 DecodedRecord::Tombstone => (Outcome::Tombstone, None),
                 DecodedRecord::Fault { reason, error } => {
@@ -63,21 +65,36 @@ impl ParseStage {
                         dead_letters.push(put_aside(record, Reason::EventTimeOutOfRange, &error, before));
                         (Outcome::Dead(Reason::EventTimeOutOfRange), None)
                     } else {
+                        bucket = LatenessBucket::of(lateness(event_time, before));
+                        let cause = Some(Cause { offset: record.offset(), event_time });
                         match verdict(event_time, before, settings.late_arrival_deadline) {
-                            Verdict::Late { .. } => (Outcome::Late, None),
-                            Verdict::OnTime => (Outcome::Skipped, Some(Cause { offset: record.offset(), event_time })),
+                            Verdict::OnTime => (Outcome::Skipped, cause),
+                            Verdict::Late { by } => {
+                                let cause = match settings.late_lane {
+                                    LateLane::Correct => cause,
+                                    LateLane::DeadLetter => {
+                                        let error = too_late(event_time, before, by);
+                                        dead_letters.push(put_aside(record, Reason::Late, &error, None));
+                                        None
+                                    }
+                                    _ => None,
+                                };
+                                (Outcome::Late, cause)
+                            }
                         }
                     }
                 }
             };
             outcomes.push(outcome);
             causes.push(cause);
+            buckets.push(bucket);
             watermarks.push(WatermarkState { max_event_time: log.stored() });
         }
         self.metrics.judged(&outcomes, future);
         self.partition.set_judged(passage.epoch, log);
         let records = Arc::new(records);
-        Events { passage, records, first: 0, messages: decoded.messages, causes, outcomes, dead_letters, watermarks }
+        let messages = decoded.messages;
+        Events { passage, records, first: 0, messages, causes, outcomes, dead_letters, watermarks, buckets }
     }
 
     /// Fetches what the batch needs before it can be decoded. What is not there is a dependency fault: the supervisor keeps the
@@ -96,6 +113,11 @@ impl ParseStage {
     async fn send(&self, events: Events) -> Result<(), StageError> {
         self.next.send(events).await.map_err(|_| StageError::broken("the stream resolver has been stopped"))
     }
+}
+
+fn too_late(event_time: EventTime, watermark: Option<EventTime>, by: TimeSpan) -> String {
+    let watermark = watermark.map_or_else(|| "none".to_owned(), |at| at.to_string());
+    format!("event time {event_time}, watermark {watermark}: {by} later than late_arrival_deadline allows")
 }
 
 fn in_range(event_time: EventTime, record: RecordRef<'_>) -> Result<(), String> {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use karst_connectors::BatchDecoder;
 use karst_runtime::{Credit, Payload};
-use karst_state::{LaneId, LanePosition, ShardBatch, SourceBatch, WatermarkState};
-use karst_types::{DeadLetter, Offset, Outcome, Records, Updates, message::AnyMessages, update::Cause};
+use karst_state::{LaneId, LanePosition, Lateness, ShardBatch, SourceBatch, WatermarkState};
+use karst_types::{DeadLetter, LatenessBucket, Offset, Outcome, Records, Updates, message::AnyMessages, update::Cause};
 use tokio::sync::oneshot;
 
 /// Tells, once per batch, that it has come to a hop: for whoever follows events with a subscriber of `tracing`, such as the test
@@ -77,6 +77,8 @@ pub(crate) struct Events {
     pub(crate) dead_letters: Vec<DeadLetter>,
     /// As of each record, so that a cut batch still has the right one at its end.
     pub(crate) watermarks: Vec<WatermarkState>,
+    /// How late each event was.
+    pub(crate) buckets: Vec<LatenessBucket>,
 }
 
 /// The message of a record that has none any more: it is decoded again when it is needed.
@@ -112,6 +114,7 @@ impl Payload for Events {
                     outcomes: vec![self.outcomes[index]],
                     dead_letters: letters.extract_if(.., |letter| letter.offset == offset).collect(),
                     watermarks: vec![self.watermarks[index]],
+                    buckets: vec![self.buckets[index]],
                 }
             })
             .collect()
@@ -127,6 +130,7 @@ pub(crate) struct Resolved {
     pub(crate) outcomes: Vec<Outcome>,
     pub(crate) dead_letters: Vec<DeadLetter>,
     pub(crate) watermark: WatermarkState,
+    pub(crate) lateness: Lateness,
 }
 
 impl Payload for Resolved {

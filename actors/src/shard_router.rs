@@ -98,6 +98,7 @@ impl Stage for ShardRouter {
             outcomes: Outcomes { records: batch.passage.records as u64, ..batch.outcomes.iter().copied().collect() },
             dead_letters: std::mem::take(&mut batch.dead_letters),
             watermark: batch.watermark,
+            lateness: batch.lateness,
             credit: Some(Box::new(batch.passage.credit.clone())),
         };
         self.shards.source.send(SourceMessage(facts)).await.map_err(closed)

@@ -10,6 +10,7 @@ use std::{mem, sync::Arc};
 use karst_connectors::BatchDecoder;
 use karst_features::{BatchResolver, Ran};
 use karst_runtime::{Mailbox, Stage, StageError};
+use karst_state::Lateness;
 use karst_types::{Outcome, Reason, Updates, update::Cause};
 
 use crate::{
@@ -85,9 +86,19 @@ impl StreamResolver {
 
     fn settle(&self, events: &mut Events, updates: Updates, results: Vec<Ran>) -> Resolved {
         let mut failed = Vec::new();
+        let mut corrected = 0;
         for (index, ran) in results.into_iter().enumerate() {
+            let late = events.outcomes[index] == Outcome::Late; // and stays it, whatever its resolvers do
             match ran {
+                Ran::Wrote if late => corrected += 1,
                 Ran::Wrote => events.outcomes[index] = Outcome::Applied,
+                // What a late event leaves behind counts as late, and so does its letter.
+                Ran::Failed { reason, error } if late => {
+                    let record = events.records.get(events.first + index);
+                    let error = format!("late, and not corrected ({reason}): {error}");
+                    let fault = Fault { stage: STAGE, reason: Reason::Late, error: &error, watermark: None, attempt: 1 };
+                    events.dead_letters.push(dead_letter(record, &self.partition.settings, fault));
+                }
                 Ran::Failed { reason, error } => {
                     let record = events.records.get(events.first + index);
                     events.outcomes[index] = Outcome::Dead(reason);
@@ -99,7 +110,9 @@ impl StreamResolver {
                 Ran::NotRun | Ran::Nothing | Ran::NeedsMessage => {}
             }
         }
+        let lateness = Lateness { events: events.buckets.iter().copied().collect(), corrected };
         self.metrics.resolved(&events.outcomes, &updates, &failed);
+        self.metrics.judged(&events.outcomes, &lateness);
         let last = events.first + events.causes.len() - 1;
         Resolved {
             passage: events.passage.clone(),
@@ -109,6 +122,7 @@ impl StreamResolver {
             outcomes: mem::take(&mut events.outcomes),
             dead_letters: mem::take(&mut events.dead_letters),
             watermark: events.watermarks.last().copied().unwrap_or(events.passage.start),
+            lateness,
         }
     }
 

@@ -187,7 +187,8 @@ impl Wiring {
             (Arc::clone(partition), Arc::clone(&source.decoder), Arc::clone(&source.resolvers), Arc::clone(&self.catalog));
         let stream_resolver = spawn_on(&back, at_resolver, spec("stream_resolver"), move || {
             let resolvers = resolvers(&catalog).map_err(|mistakes| StageError::broken(mistakes.to_string()))?;
-            let metrics = ResolverMetrics::new(&own);
+            let names = resolvers.iter().map(|resolver| resolver.declaration().name.as_str());
+            let metrics = ResolverMetrics::new(&own, names);
             Ok(StreamResolver { partition: Arc::clone(&own), resolvers, decoder: decoder(), next: to_router.clone(), metrics })
         });
         let (own, count, shards, clock) =

@@ -46,6 +46,11 @@ pub enum Command {
     /// Print positions, lag, watermarks and counts of a running engine
     #[command(after_help = "Example:\n  karst status --url http://127.0.0.1:8080")]
     Status(PageArgs),
+    /// Print how late the events of a running engine are, and how many each deadline would have judged late
+    #[command(after_help = "Example:\n  karst late\n\n\
+        The numbers are exact, and of all events since the state directory was made: choose the least deadline whose\n\
+        number of late events you can live with, and set it as late_arrival_deadline of the source.")]
+    Late(PageArgs),
     /// Print whether a running engine is well, and if not, what is not and why; exit code 1 if it is not
     #[command(after_help = "Example:\n  karst health || echo 'something is wrong'")]
     Health(PageArgs),
@@ -165,6 +170,7 @@ const FILE: &str = r#"Example, karst.toml:
   kind = "file"                   # or "kafka", with bootstrap_servers = "localhost:9092"
   path = "clicks.jsonl"
   late_arrival_deadline = "30m"
+  late_lane = "drop"              # or "dead_letter", "correct"
 
   [[resolver]]
   name = "on_click"

@@ -72,6 +72,7 @@ name = "clicks"
 kind = "file"
 path = "clicks.jsonl"
 late_arrival_deadline = "30 minutes"
+late_lane = "dorp"
 
 [[resolver]]
 name = "on_click"
@@ -109,7 +110,8 @@ fn every_problem_is_told_at_once_with_its_line() {
         "the environment, KARST_SERVER_COLOUR: [server] has no setting \"colour\"",
         "klicks",
         "user.visit",
-        "karst.toml:21:1",
+        "karst.toml:20:13: late_lane: expected \"drop\", \"dead_letter\" or \"correct\", got \"dorp\"",
+        "karst.toml:22:1",
         "hint: ",
     ] {
         assert!(told.contains(part), "no \"{part}\" in\n{told}");
@@ -281,6 +283,13 @@ fn a_configuration_alone_makes_features_that_can_be_queried() {
     let page = text(&running.ask(&["status"]).stdout);
     assert!(page.contains("clicks[0]"), "{page}");
     assert!(page.contains("conservation: exact. 7 records =") && page.contains("2 dead letters kept, 0 let go"), "{page}");
+    let late = running.ask(&["late"]);
+    let told = text(&late.stdout);
+    assert!(told.starts_with("clicks: 6 events, 0 judged late, 0 corrected"), "{told}");
+    let line =
+        |deadline: &str| told.lines().find(|line| line.starts_with(&format!("{deadline} "))).unwrap_or_default().to_owned();
+    // The third click is two hours behind the second one; the sixth and those before it come in order.
+    assert!(line("1h").contains(" 1 ") && line("2h").contains(" 0 "), "{told}");
     let health = running.ask(&["health"]);
     assert!(health.status.success() && text(&health.stdout).starts_with("well"), "{}", text(&health.stdout));
 

@@ -1,6 +1,8 @@
 //! What every source has in common: names, times, limits. A wrong text is remembered and reported by
 //! [`Source::start`](crate::Source::start), together with everything else that is wrong: builders do not panic.
 
+use std::{fmt, str::FromStr};
+
 use karst_types::{ByteSize, SourceName, TimeSpan};
 
 use crate::{Error, Format, Result};
@@ -13,6 +15,48 @@ pub enum StartAt {
     Earliest,
     /// Behind the newest record: only what comes from now on.
     Latest,
+}
+
+/// What becomes of late events (DESIGN S5). They are counted in every lane.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum LateLane {
+    /// Nothing more: their resolvers do not run.
+    #[default]
+    Drop,
+    /// Their resolvers do not run; the record is kept as a dead letter with reason `late`.
+    DeadLetter,
+    /// Their resolvers run, and what they write is applied: it goes to the history, and replaces only values that are older
+    /// still.
+    Correct,
+}
+
+impl LateLane {
+    /// As it is written in settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Drop => "drop",
+            Self::DeadLetter => "dead_letter",
+            Self::Correct => "correct",
+        }
+    }
+}
+
+impl FromStr for LateLane {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Drop, Self::DeadLetter, Self::Correct]
+            .into_iter()
+            .find(|lane| lane.as_str() == text)
+            .ok_or_else(|| format!("expected \"drop\", \"dead_letter\" or \"correct\", got \"{text}\""))
+    }
+}
+
+impl fmt::Display for LateLane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// Largest value that is ever copied out of a broker or a file. [`SourceSettings::max_record_bytes`] stays at or below it;
@@ -30,6 +74,8 @@ pub struct SourceSettings {
     /// An event that is later than this behind its partition's log watermark does not run its resolver (DESIGN S4).
     /// Default: infinity.
     pub late_arrival_deadline: TimeSpan,
+    /// What becomes of events that are later (DESIGN S5). Default: drop.
+    pub late_lane: LateLane,
     /// How far the log watermark stays behind the largest event time (DESIGN S2). Default: 0.
     pub disorder: TimeSpan,
     /// An event further than this ahead of its record's broker time does not move the watermark (DESIGN S3). Default: 5 m.
@@ -57,6 +103,7 @@ impl SourceSettings {
             name: name.into(),
             format: Format::default(),
             late_arrival_deadline: TimeSpan::INFINITY,
+            late_lane: LateLane::Drop,
             disorder: TimeSpan::ZERO,
             max_future_skew: TimeSpan::from_secs(300),
             max_record_bytes: ByteSize::mib(1),
@@ -99,7 +146,10 @@ impl SourceSettings {
             }
         };
         require(!self.name.as_str().is_empty(), "its name is empty");
-        require(self.late_arrival_deadline >= TimeSpan::ZERO, "late_arrival_deadline must not be negative");
+        require(
+            self.late_arrival_deadline >= TimeSpan::ZERO,
+            "late_arrival_deadline must not be negative; \"0s\" allows no lateness, \"infinity\" any",
+        );
         require(self.disorder >= TimeSpan::ZERO && !self.disorder.is_infinite(), "disorder must be finite and not negative");
         require(self.max_future_skew >= TimeSpan::ZERO, "max_future_skew must not be negative");
         require(
@@ -190,6 +240,12 @@ macro_rules! source_setters {
         #[must_use]
         pub fn late_arrival_deadline(mut self, deadline: impl $crate::settings::IntoTimeSpan) -> Self {
             self.$settings.span("late_arrival_deadline", deadline, |settings, span| settings.late_arrival_deadline = span);
+            self
+        }
+        /// What becomes of late events; default: they are dropped, and counted.
+        #[must_use]
+        pub fn late_lane(mut self, lane: $crate::LateLane) -> Self {
+            self.$settings.late_lane = lane;
             self
         }
         /// How far the watermark stays behind the largest event time.

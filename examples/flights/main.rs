@@ -1,6 +1,6 @@
 //! A year of flights through Kafka into features: `make demo`, or `cargo run --example flights`. See README.md beside this file.
 //!
-//! Environment: DEADLINE (late_arrival_deadline, default infinity), PORT (default 8080; 0: any free one), KEEP (0: end when all
+//! Environment: DEADLINE (late_arrival_deadline, default infinity), LATE_LANE (drop, dead_letter or correct; default drop), PORT (default 8080; 0: any free one), KEEP (0: end when all
 //! is applied, with exit status 0 only if the values are right), KAFKA (host:port of a real broker; default: an embedded one).
 #![allow(clippy::print_stdout)] // it talks to a person
 
@@ -21,7 +21,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use karst::{
-    ByteSize, Clock, Engine, EngineHandle, KafkaSource, QueryRequest, TimeSpan, Value,
+    ByteSize, Clock, Engine, EngineHandle, KafkaSource, LateLane, QueryRequest, TimeSpan, Value,
     connectors::kafka::{admin::create_topic, mock::MockBroker},
     runtime::SystemClock,
 };
@@ -32,6 +32,7 @@ type Failure = Box<dyn std::error::Error>;
 /// What was asked for.
 struct Asked {
     deadline: TimeSpan,
+    lane: LateLane,
     port: u16,
     keep: bool,
     kafka: Option<String>,
@@ -47,6 +48,9 @@ impl Asked {
                 .unwrap_or_else(|| "infinity".into())
                 .parse()
                 .map_err(|wrong| format!("DEADLINE: {wrong}"))?,
+            lane: set("LATE_LANE")
+                .map_or(Ok(LateLane::Drop), |lane| lane.parse())
+                .map_err(|wrong| format!("LATE_LANE: {wrong}"))?,
             port: set("PORT").map_or(Ok(8080), |port| port.parse()).map_err(|_| "PORT: expected a number from 0 to 65535")?,
             keep: set("KEEP").is_none_or(|keep| keep != "0"),
             kafka: set("KAFKA"),
@@ -80,6 +84,7 @@ async fn demo() -> Result<bool, Failure> {
     start_afresh(&state)?;
     karst_server::metrics::install()?; // before the engine, whose counters are made when its stages are
     let source = KafkaSource::new("flights").bootstrap_server(&servers).topic(&topic).late_arrival_deadline(asked.deadline);
+    let source = source.late_lane(asked.lane);
     let engine = Engine::builder(&state).source(source).resolver(declare::aircraft).resolver(declare::route).start().await?;
     let server =
         karst_server::serve(engine.handle(), ServerSettings::at(SocketAddr::from(([127, 0, 0, 1], asked.port)))).await?;
@@ -91,11 +96,12 @@ async fn demo() -> Result<bool, Failure> {
     summary(&handle);
     ask(&handle);
 
-    let expected = oracle::expect(&rows, asked.deadline);
+    let expected = oracle::expect(&rows, asked.deadline, asked.lane);
     let differences = oracle::compare(&handle, &expected);
     for difference in differences.iter().take(10) {
         println!("WRONG {difference}");
     }
+    advise(&handle);
     let right = differences.is_empty();
     if right {
         println!(
@@ -217,6 +223,22 @@ fn summary(engine: &EngineHandle) {
     let hot =
         status.shards.iter().fold((0, 0), |(count, bytes), shard| (count + shard.hot_entities, bytes + shard.hot_bytes.0));
     println!("{} shards  {} entities in memory, {}", status.shards.len(), hot.0, ByteSize(hot.1));
+}
+
+/// What other deadlines would have done.
+fn advise(engine: &EngineHandle) {
+    for source in engine.lateness() {
+        println!(
+            "{} late of {} events, {} corrected; as a deadline,",
+            source.late(),
+            source.events().events(),
+            source.corrected()
+        );
+        for candidate in source.candidates().iter().filter(|candidate| candidate.late > 0) {
+            println!("  {:<6} would have judged {} late", candidate.deadline.to_string(), candidate.late);
+        }
+    }
+    println!();
 }
 
 /// A few queries with their answers.

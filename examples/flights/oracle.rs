@@ -1,9 +1,9 @@
 //! What must come out, computed without the engine: one pass over the rows with plain maps. (`oracle.py` computes the same a
 //! second time, from the file alone.)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use karst::{EngineHandle, EventTime, Outcomes, TimeSpan, Value};
+use karst::{EngineHandle, EventTime, LateLane, Outcomes, TimeSpan, Value};
 
 use super::data::Row;
 
@@ -19,10 +19,14 @@ pub(crate) struct Expected {
     pub(crate) aircraft: BTreeMap<String, (Order, Features)>,
     pub(crate) route: BTreeMap<String, (Order, Features)>,
     pub(crate) outcomes: Outcomes,
+    /// Partition and offset of the late ones.
+    pub(crate) late: BTreeSet<(i32, i64)>,
+    /// How late each event is, in microseconds; zero for those in time.
+    pub(crate) lateness: Vec<i64>,
 }
 
 /// Replays the rows.
-pub(crate) fn expect(rows: &[Row], deadline: TimeSpan) -> Expected {
+pub(crate) fn expect(rows: &[Row], deadline: TimeSpan, lane: LateLane) -> Expected {
     let mut expected = Expected::default();
     let mut watermark = [None; 3];
     let mut offsets = [0; 3];
@@ -36,15 +40,21 @@ pub(crate) fn expect(rows: &[Row], deadline: TimeSpan) -> Expected {
         let order = (event_time, row.partition, offsets[partition]);
         offsets[partition] += 1;
         expected.outcomes.records += 1;
-        if !deadline.is_infinite() && before.is_some_and(|before| before.0 - event_time.0 > deadline.micros()) {
+        let lateness = before.map_or(0, |before| (before.0 - event_time.0).max(0));
+        expected.lateness.push(lateness);
+        let late = !deadline.is_infinite() && lateness > deadline.micros();
+        if late {
             expected.outcomes.late += 1;
-            continue;
+            expected.late.insert((row.partition, order.2 as i64));
+            if lane != LateLane::Correct {
+                continue;
+            }
         }
         let Some(departure) = row.departure else {
-            expected.outcomes.skipped += 1;
+            expected.outcomes.skipped += u64::from(!late);
             continue;
         };
-        expected.outcomes.applied += 1;
+        expected.outcomes.applied += u64::from(!late);
         let text = |text: &str| Value::Str(text.into());
         let number = |number: Option<i64>| number.map_or(Value::Null, Value::Int);
         if let Some(tailnum) = &row.tailnum {

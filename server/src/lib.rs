@@ -6,7 +6,7 @@
 //!   included, and an error says what is wrong and where.
 //! - Nothing that a client sends ends the process, a worker, or another client's request.
 //!
-//! Reading order: [`settings`], [`server`], [`wire`], then the handlers: `online`, `pages`, `guard`.
+//! Reading order: [`settings`], [`server`], [`wire`], then the handlers: `online`, `pages`, `time`, `guard`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -28,3 +28,4 @@ mod guard;
 mod online;
 mod pages;
 mod quickack;
+mod time;

@@ -18,7 +18,7 @@ use futures::channel::oneshot;
 use karst::EngineHandle;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::{Error, Result, ServerSettings, guard, metrics, metrics::QueryMetrics, online, pages, quickack};
+use crate::{Error, Result, ServerSettings, guard, metrics, metrics::QueryMetrics, online, pages, quickack, time};
 
 /// What all requests share.
 pub(crate) struct Shared {
@@ -140,6 +140,7 @@ async fn run(
             .route("/", web::get().to(pages::index))
             .route("/v1/query/online", web::post().to(online::query))
             .route("/v1/status", web::get().to(pages::status))
+            .route("/v1/late", web::get().to(time::late))
             .route("/healthz", web::get().to(pages::health))
             .route("/metrics", web::get().to(pages::metrics))
             .route("/topology", web::get().to(pages::topology))

@@ -271,6 +271,11 @@ fn operators_pages_tell_how_it_is() {
     let status = site.get("/v1/status").json();
     assert_eq!((&status["outcomes"]["applied"], &status["sources"][0]["name"]), (&json!(1), &json!("clicks")));
     assert_eq!(status["watermark"], "2013-01-01T10:00:00Z");
+    let late = site.get("/v1/late").json();
+    let source = &late["sources"][0];
+    assert_eq!((&source["name"], &source["events"], &source["late"]), (&json!("clicks"), &json!(1), &json!(0)));
+    assert_eq!((&source["late_arrival_deadline"], &source["late_lane"]), (&json!("infinity"), &json!("drop")));
+    assert_eq!(source["candidates"][0], json!({"deadline": "0s", "deadline_us": 0, "late": 0, "share": 0.0}));
     assert!(site.get("/topology").body.contains("flowchart"));
     let topology = site.get("/topology?format=json").json();
     assert!(
@@ -278,7 +283,12 @@ fn operators_pages_tell_how_it_is() {
     );
     site.query(json!({"inputs": {"user.id": "ada"}, "outputs": ["user"], "now": NOW}));
     let metrics = site.get("/metrics").body;
-    for name in ["karst_server_query_seconds_bucket", "karst_server_requests_total{", "karst_actors_records_total{"] {
+    for name in [
+        "karst_server_query_seconds_bucket",
+        "karst_server_requests_total{",
+        "karst_actors_lateness_seconds_bucket{",
+        "karst_actors_records_total{",
+    ] {
         assert!(metrics.contains(name), "{name} is not in\n{metrics}");
     }
     site.server.as_ref().unwrap().announce_stop();

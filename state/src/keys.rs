@@ -4,6 +4,7 @@
 //! a source partition          applied position        (every shard)
 //! c seq                       changelog entry         (feature shards)
 //! d source partition offset   dead letter             (source shard)
+//! k source partition          lateness                (source shard)
 //! l seq                       size of changelog entry (feature shards)
 //! m name                      meta: format, store, shard, shards, hash, incarnation, boot, seq, log, dead
 //! o source partition          outcomes                (source shard)
@@ -23,6 +24,7 @@ use crate::lane::LaneId;
 pub(crate) const APPLIED: u8 = b'a';
 pub(crate) const CHANGE: u8 = b'c';
 pub(crate) const DEAD: u8 = b'd';
+pub(crate) const LATENESS: u8 = b'k';
 pub(crate) const LOG_SIZE: u8 = b'l';
 pub(crate) const META: u8 = b'm';
 pub(crate) const OUTCOMES: u8 = b'o';
@@ -66,6 +68,9 @@ pub(crate) fn applied(lane: LaneId) -> Vec<u8> {
 }
 pub(crate) fn outcomes(lane: LaneId) -> Vec<u8> {
     of_lane(OUTCOMES, lane)
+}
+pub(crate) fn lateness(lane: LaneId) -> Vec<u8> {
+    of_lane(LATENESS, lane)
 }
 pub(crate) fn barrier(lane: LaneId, offset: Offset) -> Vec<u8> {
     of_offset(BARRIER, lane, offset)
@@ -136,6 +141,7 @@ mod tests {
     fn keys_are_these_bytes() {
         assert_eq!(barrier(lane(1, 3), Offset(7)), [b'w', 0, 1, 0x80, 0, 0, 3, 0x80, 0, 0, 0, 0, 0, 0, 7]);
         assert_eq!(row(ClassId(2), b"ada"), [b's', 0, 2, b'a', b'd', b'a']);
+        assert_eq!(lateness(lane(1, 3)), [b'k', 0, 1, 0x80, 0, 0, 3]);
         assert_eq!(change(258), [b'c', 0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(ring(4095), [b'r', 0x0f, 0xff]);
     }

@@ -39,6 +39,9 @@ pub use shard::{Applied, ShardBatch, ShardWriter};
 pub mod source_shard;
 pub use source_shard::{LetterCounts, PartitionOutcomes, SourceBatch, SourceReader, SourceWriter, StoredDeadLetter};
 
+pub mod lateness;
+pub use lateness::Lateness;
+
 pub mod commit;
 pub use commit::{CommitWriter, Committed, FrozenCommit};
 

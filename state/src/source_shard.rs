@@ -24,6 +24,7 @@ use crate::{
     error::{Error, Result},
     keys,
     lane::{Accept, LaneHead, LaneId, LanePosition, Lanes},
+    lateness::Lateness,
     restart::{self, RestartPoint, WatermarkState},
     rocks::Rocks,
     shard::Applied,
@@ -43,6 +44,8 @@ pub struct SourceBatch {
     pub dead_letters: Vec<DeadLetter>,
     /// The watermark as of the batch's end.
     pub watermark: WatermarkState,
+    /// How late its events were.
+    pub lateness: Lateness,
     /// Given back (dropped) once the batch is applied.
     pub credit: Option<Box<dyn Any + Send>>,
 }
@@ -58,6 +61,8 @@ pub struct PartitionOutcomes {
     pub outcomes: Outcomes,
     /// The dead letters among them by reason; reasons without any are left out.
     pub reasons: Vec<(Reason, u64)>,
+    /// How late its events were.
+    pub lateness: Lateness,
 }
 
 /// A dead letter and whose it is.
@@ -90,6 +95,8 @@ pub struct LetterCounts {
 struct Tally {
     outcomes: Outcomes,
     reasons: [u64; Reason::ALL.len()],
+    /// Under a key of its own: directories of older versions have none.
+    lateness: Lateness,
 }
 
 impl Tally {
@@ -168,11 +175,17 @@ impl SourceState {
 
     /// Reads what is committed.
     pub(crate) fn reload(&self, rocks: &Rocks) -> Result<()> {
-        let mut tallies = BTreeMap::new();
+        let mut tallies: BTreeMap<LaneId, Tally> = BTreeMap::new();
         rocks.scan(&[keys::OUTCOMES], &[keys::OUTCOMES], |key, value| {
             let entry =
                 keys::lane_of(key).zip(Tally::decode(value)).ok_or_else(|| rocks.corrupt("the outcomes of a partition"))?;
             tallies.insert(entry.0, entry.1);
+            Ok(true)
+        })?;
+        rocks.scan(&[keys::LATENESS], &[keys::LATENESS], |key, value| {
+            let entry = keys::lane_of(key).zip(Lateness::decode(value));
+            let (lane, lateness) = entry.ok_or_else(|| rocks.corrupt("the lateness of a partition"))?;
+            tallies.entry(lane).or_default().lateness = lateness;
             Ok(true)
         })?;
         let mut barriers = Barriers::new();
@@ -198,6 +211,7 @@ impl SourceState {
     ) -> Result<Vec<(LaneId, Offset)>> {
         for (lane, tally) in &content.tallies {
             batch.put(keys::outcomes(*lane), tally.encode());
+            batch.put(keys::lateness(*lane), tally.lateness.encode());
         }
         let mut pruned = Vec::new();
         let known = self.barriers.read();
@@ -294,6 +308,7 @@ impl SourceWriter {
             let mut live = self.state.live.write();
             let tally = live.entry(lane).or_default();
             tally.outcomes.add(&batch.outcomes);
+            tally.lateness.add(&batch.lateness);
             let faults = batch.dead_letters.iter().filter(|letter| letter.reason.is_fault());
             faults.for_each(|letter| tally.reasons[place(letter.reason)] += 1);
             debug_assert!(tally.is_exact(), "at every frontier: {tally:?}");
@@ -383,6 +398,7 @@ impl SourceReader {
                 partition: lane.partition,
                 outcomes: tally.outcomes,
                 reasons: reasons(tally),
+                lateness: tally.lateness,
             })
             .collect()
     }

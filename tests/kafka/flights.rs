@@ -1,8 +1,13 @@
 //! All 336,776 flights, from three partitions, against the oracle.
 
-use karst::TimeSpan;
+use std::collections::BTreeSet;
 
-use crate::world::{check, drain, kafka, rows, start};
+use karst::{LateLane, TimeSpan};
+
+use crate::{
+    oracle,
+    world::{check, check_against, drain, kafka, records, rows, start, until},
+};
 
 #[test]
 fn a_year_of_flights_equals_the_oracle() {
@@ -34,4 +39,46 @@ fn with_a_deadline_of_six_hours_848_flights_are_late() {
         engine.shutdown().await
     })
     .unwrap();
+}
+
+/// Late events as a set, by position, in both lanes that show them; a stop in the middle changes neither the set nor any count.
+#[test]
+fn the_late_flights_are_those_of_the_oracle_in_every_lane_with_a_stop_in_the_middle() {
+    let Some(kafka) = kafka() else { return };
+    let deadline: TimeSpan = "2h".parse().unwrap();
+    for lane in [LateLane::DeadLetter, LateLane::Correct] {
+        let dir = tempfile::tempdir().unwrap();
+        let expected = oracle::expect(rows(), deadline, lane);
+        assert!(expected.late.len() > 10_000, "enough to tell: {}", expected.late.len());
+        karst::run(async {
+            let source = || kafka.source(kafka.flights()).late_arrival_deadline(deadline).late_lane(lane);
+            let engine = start(dir.path(), source()).await?;
+            let handle = engine.handle();
+            until("a third is read", || records(&handle) > 100_000).await;
+            drop(handle);
+            engine.shutdown().await?;
+            let engine = start(dir.path(), source()).await?;
+            drain(&engine).await?;
+            check_against(&engine, &expected);
+
+            let [lateness] = &engine.handle().lateness()[..] else { panic!("one source") };
+            assert_eq!((lateness.late(), lateness.events().events()), (expected.late.len() as u64, rows().len() as u64));
+            for candidate in lateness.candidates() {
+                let late = expected.lateness.iter().filter(|micros| **micros > candidate.deadline.micros()).count();
+                assert_eq!(candidate.late, late as u64, "as a deadline, {}", candidate.deadline);
+            }
+            let letters = engine.handle().dead_letters("flights", usize::MAX)?;
+            let kept: BTreeSet<(i32, i64)> =
+                letters.iter().map(|stored| (stored.partition.0, stored.letter.offset.0)).collect();
+            if lane == LateLane::DeadLetter {
+                assert!(kept == expected.late, "{} kept, {} expected", kept.len(), expected.late.len());
+                assert_eq!(lateness.corrected(), 0);
+            } else {
+                assert!(kept.is_empty());
+                assert!(lateness.corrected() > 0 && lateness.corrected() <= lateness.late());
+            }
+            engine.shutdown().await
+        })
+        .unwrap();
+    }
 }

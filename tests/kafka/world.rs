@@ -13,7 +13,8 @@ use std::{
 };
 
 use karst::{
-    Engine, EngineHandle, EngineSettings, KafkaProducer, KafkaSource, TimeSpan, connectors::kafka::admin::create_topic,
+    Engine, EngineHandle, EngineSettings, KafkaProducer, KafkaSource, LateLane, TimeSpan,
+    connectors::kafka::admin::create_topic,
 };
 
 use crate::{
@@ -144,7 +145,13 @@ pub(crate) fn records(engine: &EngineHandle) -> u64 {
 /// Everything that is stored is what the oracle says of these rows, and all is well.
 #[track_caller]
 pub(crate) fn check(engine: &Engine, rows: &[Row], deadline: TimeSpan) {
-    let differences = oracle::compare(&engine.handle(), &oracle::expect(rows, deadline));
+    check_against(engine, &oracle::expect(rows, deadline, LateLane::Drop));
+}
+
+/// The same, when the oracle has spoken already.
+#[track_caller]
+pub(crate) fn check_against(engine: &Engine, expected: &oracle::Expected) {
+    let differences = oracle::compare(&engine.handle(), expected);
     let some = &differences[..differences.len().min(5)];
     assert!(differences.is_empty(), "{} differences, such as {some:#?}", differences.len());
     assert!(engine.handle().status().outcomes().conserved());

@@ -35,6 +35,9 @@ pub use update::{ClassId, FeatureId, FeatureSlot, UpdateRef, Updates};
 pub mod outcome;
 pub use outcome::{DeadLetter, Outcome, Outcomes, Reason};
 
+pub mod lateness;
+pub use lateness::{LatenessBucket, LatenessHistogram};
+
 pub mod fault;
 pub use fault::{Domain, Retry};
 

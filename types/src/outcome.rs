@@ -11,7 +11,7 @@ pub enum Outcome {
     Applied,
     /// Every resolver wrote nothing, or parse returned `None`.
     Skipped,
-    /// Later than the deadline; no resolver ran.
+    /// Later than the deadline, whatever the late lane then did with it: its resolvers ran only in the lane `correct`.
     Late,
     /// A null value.
     Tombstone,

@@ -4,3 +4,4 @@ pub(crate) mod check;
 pub(crate) mod pages;
 pub(crate) mod query;
 pub(crate) mod run;
+pub(crate) mod time;

@@ -93,11 +93,11 @@ pub(crate) fn health(args: &PageArgs) -> Result<ExitCode, Report> {
     Ok(if answer.status == 200 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn ok(answer: Answer) -> Result<Answer, Report> {
+pub(super) fn ok(answer: Answer) -> Result<Answer, Report> {
     if answer.status == 200 { Ok(answer) } else { Err(answer.refusal()) }
 }
 
-fn list(json: &Json) -> impl Iterator<Item = &Json> {
+pub(super) fn list(json: &Json) -> impl Iterator<Item = &Json> {
     json.as_array().into_iter().flatten()
 }
 

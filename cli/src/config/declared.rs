@@ -193,6 +193,9 @@ macro_rules! common {
         if let Some(span) = $section.parsed::<TimeSpan>("late_arrival_deadline") {
             source = source.late_arrival_deadline(span);
         }
+        if let Some(lane) = $section.parsed::<karst::LateLane>("late_lane") {
+            source = source.late_lane(lane);
+        }
         if let Some(span) = $section.parsed::<TimeSpan>("disorder") {
             source = source.disorder(span);
         }

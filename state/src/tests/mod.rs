@@ -16,12 +16,13 @@ use std::{
 
 use karst_types::{
     BrokerTime, ByteSize, ClassId, Clock, DeadLetter, EventTime, FeatureSlot, FeatureValue, Offset, Outcome, Outcomes,
-    PartitionId, ProcessingTime, Reason, ShardCount, SourceId, Updates, Value, entity::key_hash, shard_of, update::Cause,
+    PartitionId, ProcessingTime, Reason, ShardCount, SourceId, TimeSpan, Updates, Value, entity::key_hash, shard_of,
+    update::Cause,
 };
 
 use crate::{
-    Applied, CommitWriter, LaneHead, LaneId, Row, ShardBatch, ShardWriter, SourceBatch, SourceWriter, Store, StoreSettings,
-    WatermarkState, rocks::Shared,
+    Applied, CommitWriter, LaneHead, LaneId, Lateness, Row, ShardBatch, ShardWriter, SourceBatch, SourceWriter, Store,
+    StoreSettings, WatermarkState, rocks::Shared,
 };
 
 pub(crate) struct StoppedClock;
@@ -76,6 +77,15 @@ impl Log {
     }
     fn watermark(through: i64) -> WatermarkState {
         WatermarkState { max_event_time: (0..=through).map(Self::time).max() }
+    }
+
+    fn lateness(first: i64, through: i64) -> Lateness {
+        let mut lateness = Lateness::default();
+        for random in (first..=through).map(|offset| mix(offset as u64 + 13)) {
+            lateness.events.record(TimeSpan::from_secs((random % 1_000) as i64));
+            lateness.corrected += random >> 32 & 1;
+        }
+        lateness
     }
 
     /// The oracle: rows of a shard after the records up to `through`, as (time, offset, value) per slot.
@@ -178,7 +188,8 @@ impl Driver {
         let stored_at = ProcessingTime(first);
         let shards = updates.into_iter().map(|updates| ShardBatch { head, updates, stored_at, credit: None }).collect();
         let watermark = Log::watermark(through);
-        (shards, SourceBatch { head, first: Offset(first), outcomes, dead_letters, watermark, credit: None })
+        let lateness = Log::lateness(first, through);
+        (shards, SourceBatch { head, first: Offset(first), outcomes, dead_letters, watermark, lateness, credit: None })
     }
 
     /// Sends the next batch to every shard.
@@ -253,6 +264,7 @@ pub(crate) fn check_source(store: &Store, log: Log, through: i64) {
     let reader = store.source_reader();
     let expected: Outcomes = (0..=through).map(|offset| log.outcome(offset)).collect();
     assert_eq!(reader.outcomes()[0].outcomes, expected);
+    assert_eq!(reader.outcomes()[0].lateness, Log::lateness(0, through), "each event counts once");
     assert_eq!(reader.outcomes()[0].reasons, [(Reason::Malformed, expected.dead_letters)]);
 }
 

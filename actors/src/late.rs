@@ -1,0 +1,98 @@
+//! The deadline advisor: what the deadline of each source has done, and what another would have done.
+//!
+//! The counts are durable and exact: they move with the positions of the source shard, so a replay counts nothing twice.
+
+use karst_connectors::LateLane;
+use karst_types::{LatenessHistogram, PartitionId, TimeSpan};
+
+use crate::engine::{EngineHandle, SourceView};
+
+/// How late the events of a source were, since the state directory was made.
+#[derive(Clone, Debug)]
+pub struct SourceLateness {
+    /// Its name.
+    pub name: String,
+    /// The deadline as it is set now. Earlier events may have been judged by another.
+    pub deadline: TimeSpan,
+    /// What becomes of late events, as it is set now.
+    pub lane: LateLane,
+    /// Its resolvers. Lateness is decided before any of them, so [`SourceLateness::late`] is the number for each.
+    pub resolvers: Vec<String>,
+    /// Its partitions, as far as they have records.
+    pub partitions: Vec<PartitionLateness>,
+}
+
+/// How late the events of a partition were.
+#[derive(Clone, Copy, Debug)]
+pub struct PartitionLateness {
+    /// Which.
+    pub partition: PartitionId,
+    /// Events that were judged late.
+    pub late: u64,
+    /// Those among them whose resolvers wrote something (late lane `correct`).
+    pub corrected: u64,
+    /// All events by their lateness, late or not.
+    pub events: LatenessHistogram,
+}
+
+/// What one deadline would have done to the events so far.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Candidate {
+    /// The deadline.
+    pub deadline: TimeSpan,
+    /// How many events it would have judged late: exact.
+    pub late: u64,
+    /// The same as a share of all events, from 0 to 1.
+    pub share: f64,
+}
+
+impl SourceLateness {
+    /// Events that were judged late.
+    pub fn late(&self) -> u64 {
+        self.partitions.iter().map(|partition| partition.late).sum()
+    }
+    /// Late events whose resolvers wrote something.
+    pub fn corrected(&self) -> u64 {
+        self.partitions.iter().map(|partition| partition.corrected).sum()
+    }
+    /// All events by their lateness.
+    pub fn events(&self) -> LatenessHistogram {
+        let mut sum = LatenessHistogram::default();
+        self.partitions.iter().for_each(|partition| sum.add(&partition.events));
+        sum
+    }
+    /// The candidate deadlines, rising, each with what it would have done.
+    pub fn candidates(&self) -> Vec<Candidate> {
+        let events = self.events();
+        let share = |late: u64| if late == 0 { 0.0 } else { late as f64 / events.events() as f64 };
+        events.candidates().map(|(deadline, late)| Candidate { deadline, late, share: share(late) }).collect()
+    }
+}
+
+impl EngineHandle {
+    /// How late the events of every source were, and so what another deadline would do.
+    pub fn lateness(&self) -> Vec<SourceLateness> {
+        let inner = &self.0;
+        let sums = inner.store.source_reader().outcomes();
+        let of_source = |source: &SourceView| {
+            let name = source.settings.name.as_str();
+            let id = inner.catalog.source_id(name);
+            let own = sums.iter().filter(|sums| Some(sums.source) == id);
+            SourceLateness {
+                name: name.to_owned(),
+                deadline: source.settings.late_arrival_deadline,
+                lane: source.settings.late_lane,
+                resolvers: inner.registry.resolvers_of(name).map(|resolver| resolver.name.clone()).collect(),
+                partitions: own
+                    .map(|sums| PartitionLateness {
+                        partition: sums.partition,
+                        late: sums.outcomes.late,
+                        corrected: sums.lateness.corrected,
+                        events: sums.lateness.events,
+                    })
+                    .collect(),
+            }
+        };
+        inner.sources.iter().map(of_source).collect()
+    }
+}

@@ -1,0 +1,47 @@
+//! `karst late`: how late events are, and what another deadline would do.
+
+use std::process::ExitCode;
+
+use serde_json::Value as Json;
+
+use super::pages::{list, ok, text};
+use crate::{
+    args::PageArgs,
+    client::Client,
+    report::{Report, say},
+    table::{escaped, table},
+};
+
+pub(crate) fn late(args: &PageArgs) -> Result<ExitCode, Report> {
+    let answer = ok(Client::new(&args.at)?.get("/v1/late")?)?;
+    if args.json {
+        say(answer.body);
+        return Ok(ExitCode::SUCCESS);
+    }
+    for source in list(&answer.json()?["sources"]) {
+        say(of_source(source));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn of_source(source: &Json) -> String {
+    let deadline = text(&source["late_arrival_deadline"]);
+    let resolvers: Vec<String> = list(&source["resolvers"]).map(|resolver| text(&resolver["name"])).collect();
+    let head = format!(
+        "{}: {} events, {} judged late, {} corrected (late_arrival_deadline {deadline}, late_lane {}; resolvers {})",
+        text(&source["name"]),
+        text(&source["events"]),
+        text(&source["late"]),
+        text(&source["corrected"]),
+        text(&source["late_lane"]),
+        resolvers.join(", "),
+    );
+    let rows: Vec<Vec<String>> = list(&source["candidates"])
+        .map(|candidate| {
+            let now = if text(&candidate["deadline"]) == deadline { "as set now" } else { "" };
+            let share = candidate["share"].as_f64().unwrap_or_default() * 100.0;
+            vec![text(&candidate["deadline"]), text(&candidate["late"]), format!("{share:.4} %"), now.to_owned()]
+        })
+        .collect();
+    format!("{}\n{}\n", escaped(&head), table(&["DEADLINE", "WOULD BE LATE", "OF ALL", ""], &rows))
+}

@@ -1,0 +1,55 @@
+//! What operators read about time: how late events are, and what another deadline would do.
+
+use actix_web::{HttpResponse, http::header, web::Data};
+use karst::{LatenessHistogram, SourceLateness};
+use serde_json::{Value as Json, json};
+
+use crate::server::Shared;
+
+/// `GET /v1/late`
+pub(crate) async fn late(shared: Data<Shared>) -> HttpResponse {
+    let sources: Vec<Json> = shared.engine.lateness().iter().map(source_json).collect();
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({ "sources": sources }))
+}
+
+fn source_json(source: &SourceLateness) -> Json {
+    let candidates: Vec<Json> = source
+        .candidates()
+        .iter()
+        .map(|candidate| {
+            json!({
+                "deadline": candidate.deadline.to_string(), "deadline_us": candidate.deadline.micros(),
+                "late": candidate.late, "share": candidate.share,
+            })
+        })
+        .collect();
+    let partitions: Vec<Json> = source
+        .partitions
+        .iter()
+        .map(|partition| {
+            json!({
+                "partition": partition.partition.0, "late": partition.late, "corrected": partition.corrected,
+                "events": partition.events.events(), "buckets": buckets_json(&partition.events),
+            })
+        })
+        .collect();
+    let resolver = |name: &String| json!({ "name": name, "late": source.late() });
+    json!({
+        "name": source.name,
+        "late_arrival_deadline": source.deadline.to_string(),
+        "late_lane": source.lane.as_str(),
+        "events": source.events().events(),
+        "late": source.late(),
+        "corrected": source.corrected(),
+        "resolvers": source.resolvers.iter().map(resolver).collect::<Vec<_>>(),
+        "candidates": candidates,
+        "partitions": partitions,
+    })
+}
+
+/// Only those that hold something: at most so many microseconds late (null: more than the last border), and how many.
+fn buckets_json(events: &LatenessHistogram) -> Json {
+    let borders = karst::types::lateness::BORDERS.iter().map(|border| Some(border.micros())).chain([None]);
+    let filled = borders.zip(events.counts()).filter(|(_, count)| **count > 0);
+    filled.map(|(at_most_us, events)| json!({ "at_most_us": at_most_us, "events": events })).collect()
+}
