@@ -29,6 +29,7 @@ pub enum Verdict {
 /// assert_eq!(verdict(EventTime::from_secs(60), watermark, deadline), Verdict::OnTime);
 /// assert_eq!(verdict(EventTime::from_secs(59), watermark, deadline), Verdict::Late { by: TimeSpan::from_secs(1) });
 /// ```
+#[inline]
 pub fn verdict(event_time: EventTime, watermark: Option<EventTime>, deadline: TimeSpan) -> Verdict {
     let Some(watermark) = watermark else { return Verdict::OnTime };
     // An infinite deadline equals the largest span that `since` can return, so "strictly greater" accepts all.
@@ -41,6 +42,7 @@ pub fn verdict(event_time: EventTime, watermark: Option<EventTime>, deadline: Ti
 }
 
 /// How far the event is behind the watermark, never negative; zero before the first watermark. For histograms.
+#[inline]
 pub fn lateness(event_time: EventTime, watermark: Option<EventTime>) -> TimeSpan {
     watermark.map_or(TimeSpan::ZERO, |watermark| watermark.since(event_time).max(TimeSpan::ZERO))
 }

@@ -35,6 +35,7 @@ impl LogWatermark {
     }
 
     /// The state to store: the guarded maximum, without `disorder`, so that changing `disorder` needs no rewriting.
+    #[inline]
     pub const fn stored(self) -> Option<EventTime> {
         self.max
     }
@@ -43,6 +44,7 @@ impl LogWatermark {
     ///
     /// Returns whether the event lies further in the future than `max_future_skew` beyond its broker time; the watermark then
     /// moved to that limit at most. What becomes of the event is the caller's policy.
+    #[inline]
     pub fn observe(&mut self, event_time: EventTime, broker_time: BrokerTime, max_future_skew: TimeSpan) -> bool {
         let limit = EventTime(broker_time.plus(max_future_skew).micros());
         let seen = event_time.min(limit);
@@ -52,6 +54,7 @@ impl LogWatermark {
     }
 
     /// The watermark, `disorder` behind the latest event; `None` before the first record.
+    #[inline]
     pub fn watermark(self, disorder: TimeSpan) -> Option<EventTime> {
         self.max.map(|max| max.minus(disorder))
     }

@@ -12,9 +12,6 @@ pub(crate) fn u8(bytes: &mut &[u8]) -> Option<u8> {
 pub(crate) fn u16(bytes: &mut &[u8]) -> Option<u16> {
     array(bytes).map(u16::from_le_bytes)
 }
-pub(crate) fn u32(bytes: &mut &[u8]) -> Option<u32> {
-    array(bytes).map(u32::from_le_bytes)
-}
 pub(crate) fn i32(bytes: &mut &[u8]) -> Option<i32> {
     array(bytes).map(i32::from_le_bytes)
 }

@@ -194,36 +194,46 @@ impl HotSet {
         Some(read(&entry.row))
     }
 
-    /// Applies updates to the rows that are here, of each entity in their order. Returns the indexes of those whose rows are
+    /// Applies `count` updates to the rows that are here, of each entity in their order. Returns the indexes of those whose rows are
     /// not here, of each entity in order.
     ///
     /// Goes part by part, some updates under one lock, and looks all of them up before it changes the first: looking up is
     /// waiting for memory, and a processor waits for many places at once if nothing between them orders it (a lock would).
-    pub(crate) fn update(&self, updates: &[UpdateRef<'_>], stored_at: ProcessingTime, dirty: &mut Marked) -> Vec<usize> {
+    pub(crate) fn update<'u>(
+        &self,
+        count: usize,
+        nth: impl Fn(usize) -> UpdateRef<'u>,
+        stored_at: ProcessingTime,
+        dirty: &mut Marked,
+    ) -> Vec<usize> {
         const GROUP: usize = 32; // updates under one lock: a reader waits for a microsecond or two at most
         const MISS: u32 = u32::MAX;
         let mut starts = [0usize; PARTS + 1];
-        updates.iter().for_each(|update| starts[part_of(update.hash) + 1] += 1);
+        (0..count).for_each(|index| starts[part_of(nth(index).hash) + 1] += 1);
         (0..PARTS).for_each(|part| starts[part + 1] += starts[part]);
-        let mut order = vec![0u32; updates.len()];
+        let mut order = vec![0u32; count];
         let mut misses = Vec::new();
         let mut next = starts;
-        for (index, update) in updates.iter().enumerate() {
-            let place = &mut next[part_of(update.hash)];
+        for index in 0..count {
+            let place = &mut next[part_of(nth(index).hash)];
             order[*place] = index as u32;
             *place += 1;
         }
         for (number, part) in self.parts.iter().enumerate() {
             for group in order[starts[number]..starts[number + 1]].chunks(GROUP) {
-                let mut places = [MISS; GROUP];
+                let (mut places, mut touched) = ([MISS; GROUP], 0);
                 let mut grown = 0usize;
                 let mut part = part.write();
                 for (place, index) in places.iter_mut().zip(group) {
-                    let update = &updates[*index as usize];
+                    let update = nth(*index as usize);
                     *place = part.find(update.class, update.key, update.hash).unwrap_or(MISS);
+                    // Asks for the row now, too: the memory brings it while the next ones are looked up.
+                    touched ^=
+                        part.entries.get(*place as usize).and_then(|entry| entry.row.first()).copied().unwrap_or_default();
                 }
+                std::hint::black_box(touched);
                 for (place, index) in places.iter().zip(group) {
-                    let update = &updates[*index as usize];
+                    let update = nth(*index as usize);
                     if *place == MISS {
                         misses.push(*index as usize);
                         continue;
@@ -231,7 +241,7 @@ impl HotSet {
                     let entry = &mut part.entries[*place as usize];
                     *entry.touched.get_mut() = true;
                     let capacity = entry.row.capacity();
-                    if !row::merge(&mut entry.row, update, stored_at) {
+                    if !row::merge(&mut entry.row, &update, stored_at) {
                         continue;
                     }
                     grown = grown.wrapping_add(entry.row.capacity()).wrapping_sub(capacity);
@@ -371,7 +381,7 @@ mod tests {
     fn put(hot: &HotSet, dirty: &mut Marked, key: &str, offset: i64) {
         let updates = update(key, offset, offset);
         let update = updates.get(0);
-        if !hot.update(&[update], ProcessingTime(0), dirty).is_empty() {
+        if !hot.update(1, |_| update, ProcessingTime(0), dirty).is_empty() {
             hot.insert_new(&update, ProcessingTime(0), dirty);
         }
     }

@@ -64,7 +64,7 @@ impl Shared {
         options.set_memtable_prefix_bloom_ratio(0.05);
         options.set_enable_blob_files(true);
         options.set_min_blob_size(BLOB_BYTES_MIN);
-        options.set_blob_compression_type(DBCompressionType::None); // changelog entries are compressed already
+        options.set_blob_compression_type(DBCompressionType::None); // see changelog/encode.rs
         options.set_blob_file_size(64 << 20);
         options.set_enable_blob_gc(true);
         options.set_max_background_jobs(2);

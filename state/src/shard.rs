@@ -153,11 +153,11 @@ impl ShardWriter {
     }
 
     fn apply_updates(&mut self, updates: &Updates, from: usize, stored_at: ProcessingTime) -> Result<()> {
-        let new: Vec<UpdateRef<'_>> = (from..updates.len()).map(|index| updates.get(index)).collect();
-        let misses = self.core.hot.update(&new, stored_at, &mut self.dirty);
-        let (new_count, missed) = (new.len() as u64, misses.len());
+        let count = updates.len() - from;
+        let misses = self.core.hot.update(count, |index| updates.get(from + index), stored_at, &mut self.dirty);
+        let (new_count, missed) = (count as u64, misses.len());
         if missed > 0 {
-            let missing: Vec<_> = misses.into_iter().map(|index| new[index]).collect();
+            let missing: Vec<_> = misses.into_iter().map(|index| updates.get(from + index)).collect();
             self.apply_missing(&missing, stored_at)?;
         }
         if self.core.hot.over_budget() {
@@ -188,10 +188,10 @@ impl ShardWriter {
             }
             Ok(())
         })?;
-        for index in self.core.hot.update(missing, stored_at, &mut self.dirty) {
+        for index in self.core.hot.update(missing.len(), |index| missing[index], stored_at, &mut self.dirty) {
             // A new entity. Its first update puts in the row, the others find it.
             let update = missing[index];
-            if !self.core.hot.update(&[update], stored_at, &mut self.dirty).is_empty() {
+            if !self.core.hot.update(1, |_| update, stored_at, &mut self.dirty).is_empty() {
                 self.core.hot.insert_new(&update, stored_at, &mut self.dirty);
             }
         }

@@ -43,11 +43,13 @@ pub const HASH_VERSION: u16 = 1;
 
 /// The stable hash of a key's bytes: XXH3-64, seed 0. On disk it decides the shard, so it can never change
 /// (golden vectors below). The class takes no part: entities of different classes with one key share a shard.
+#[inline]
 pub fn key_hash(key: &[u8]) -> u64 {
     xxh3_64(key)
 }
 
 /// The shard of a key: the upper half of its hash, scaled. The lower bits stay free for hash maps inside the shard.
+#[inline]
 pub fn shard_of(hash: u64, shards: ShardCount) -> ShardId {
     ShardId((((hash >> 32) * u64::from(shards.0)) >> 32) as u16)
 }

@@ -45,6 +45,7 @@ impl Records {
     ///
     /// # Panics
     /// If `offset` does not rise, or the batch would pass 4 GiB: both are mistakes of the source, not of the data.
+    #[inline]
     pub fn push(&mut self, offset: Offset, broker_time: BrokerTime, key: Option<&[u8]>, value: Option<&[u8]>) {
         self.push_with_headers(offset, broker_time, key, value, std::iter::empty());
     }
@@ -53,6 +54,7 @@ impl Records {
     ///
     /// # Panics
     /// As [`Records::push`].
+    #[inline]
     pub fn push_with_headers<'a>(
         &mut self,
         offset: Offset,
@@ -93,10 +95,12 @@ impl Records {
         self.partition
     }
     /// Number of records.
+    #[inline]
     pub fn len(&self) -> usize {
         self.heads.len()
     }
     /// Whether there are none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.heads.is_empty()
     }
@@ -109,6 +113,7 @@ impl Records {
         self.heads.first().map(|head| head.offset)
     }
     /// Offset of the last record.
+    #[inline]
     pub fn last_offset(&self) -> Option<Offset> {
         self.heads.last().map(|head| head.offset)
     }
@@ -120,10 +125,12 @@ impl Records {
     ///
     /// # Panics
     /// If there is none.
+    #[inline]
     pub fn get(&self, index: usize) -> RecordRef<'_> {
         RecordRef { arena: &self.arena, head: &self.heads[index] }
     }
     /// All records in order.
+    #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = RecordRef<'_>> {
         self.heads.iter().map(|head| RecordRef { arena: &self.arena, head })
     }
@@ -152,36 +159,45 @@ pub struct RecordRef<'a> {
 }
 
 impl<'a> RecordRef<'a> {
+    #[inline]
     fn part(&self, skip: usize, length: u32) -> &'a [u8] {
         let start = self.head.start as usize + skip;
         &self.arena[start..start + if length == NULL { 0 } else { length as usize }]
     }
+    #[inline]
     fn value_len(&self) -> usize {
         if self.head.value_len == NULL { 0 } else { self.head.value_len as usize }
     }
+    #[inline]
     fn key_len(&self) -> usize {
         if self.head.key_len == NULL { 0 } else { self.head.key_len as usize }
     }
+    #[inline]
     fn raw(&self) -> &'a [u8] {
         self.part(0, (self.value_len() + self.key_len()) as u32 + self.head.headers_len)
     }
     /// Its offset.
+    #[inline]
     pub fn offset(&self) -> Offset {
         self.head.offset
     }
     /// When the broker says it was written.
+    #[inline]
     pub fn broker_time(&self) -> BrokerTime {
         self.head.broker_time
     }
     /// Its key, if it has one.
+    #[inline]
     pub fn key(&self) -> Option<&'a [u8]> {
         (self.head.key_len != NULL).then(|| self.part(self.value_len(), self.head.key_len))
     }
     /// Its value; `None` for a tombstone.
+    #[inline]
     pub fn value(&self) -> Option<&'a [u8]> {
         (self.head.value_len != NULL).then(|| self.part(0, self.head.value_len))
     }
     /// Where its value lies in [`Records::arena`].
+    #[inline]
     pub fn value_range(&self) -> Option<Range<usize>> {
         let start = self.head.start as usize;
         (self.head.value_len != NULL).then(|| start..start + self.value_len())

@@ -153,6 +153,7 @@ pub mod de_unit {
         fn read<'de, D: Deserializer<'de>>(d: D, unit: Unit) -> Result<Self, D::Error>;
     }
     impl TimeField for EventTime {
+        #[inline]
         fn read<'de, D: Deserializer<'de>>(d: D, unit: Unit) -> Result<Self, D::Error> {
             d.deserialize_any(TimeVisitor(unit))
         }
@@ -174,6 +175,7 @@ pub mod de_unit {
         }
     }
     impl TimeField for Option<EventTime> {
+        #[inline]
         fn read<'de, D: Deserializer<'de>>(d: D, unit: Unit) -> Result<Self, D::Error> {
             d.deserialize_option(Optional(unit))
         }

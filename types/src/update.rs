@@ -89,6 +89,7 @@ impl Updates {
     /// [`KEY_BYTES_MAX`](crate::entity::KEY_BYTES_MAX).
     ///
     /// `slots` rise strictly (checked in debug builds: they are fixed by the declaration).
+    #[inline]
     pub fn push(
         &mut self,
         class: ClassId,
@@ -130,6 +131,7 @@ impl Updates {
     }
 
     /// Adds a copy of an update of another batch of the same partition, with its own version.
+    #[inline]
     pub fn copy(&mut self, update: UpdateRef<'_>) {
         let start = self.arena.len() as u32;
         self.arena.extend_from_slice(update.key);
@@ -171,10 +173,12 @@ impl Updates {
         self.partition
     }
     /// Number of updates.
+    #[inline]
     pub fn len(&self) -> usize {
         self.heads.len()
     }
     /// Whether there are none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.heads.is_empty()
     }
@@ -186,14 +190,17 @@ impl Updates {
     ///
     /// # Panics
     /// If there is none.
+    #[inline]
     pub fn get(&self, index: usize) -> UpdateRef<'_> {
         self.view(&self.heads[index])
     }
     /// All updates in order.
+    #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = UpdateRef<'_>> {
         self.heads.iter().map(|head| self.view(head))
     }
 
+    #[inline]
     fn view(&self, head: &Head) -> UpdateRef<'_> {
         let key_start = head.start as usize;
         let cells_start = key_start + head.key_len as usize;
@@ -221,6 +228,7 @@ impl UpdateRef<'_> {
 }
 
 /// Reads a cells block: the slots, and the cells' bytes in the same order. `None` if the bytes are not a cells block.
+#[inline]
 pub fn cells(block: &[u8]) -> Option<impl Iterator<Item = (FeatureSlot, &[u8])>> {
     let (count, rest) = block.split_first_chunk::<2>()?;
     let (slots, mut rest) = rest.split_at_checked(u16::from_le_bytes(*count) as usize * 2)?;
@@ -240,6 +248,7 @@ mod tests {
         Cause { offset: Offset(offset), event_time: EventTime(offset * 10) }
     }
 
+    #[inline]
     fn push(updates: &mut Updates, offset: i64, key: &str, values: &[(u16, i64)]) -> bool {
         let slots: Vec<_> = values.iter().map(|(slot, _)| FeatureSlot(*slot)).collect();
         let cells = |out: &mut Vec<u8>| values.iter().for_each(|(_, value)| value.encode(out));

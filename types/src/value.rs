@@ -85,6 +85,7 @@ impl Value {
     }
 
     /// Appends the cell.
+    #[inline]
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Null => out.push(NULL),
@@ -122,6 +123,7 @@ impl Value {
     }
 
     /// Length in bytes of the cell that `cells` starts with, without decoding it; `None` if it is not a cell.
+    #[inline]
     pub fn encoded_len(cells: &[u8]) -> Option<usize> {
         let length = match *cells.first()? {
             NULL | FALSE | TRUE => 1,
@@ -147,6 +149,7 @@ pub trait FeatureValue {
     fn encode(&self, out: &mut Vec<u8>);
     /// Appends the bytes of this value as an entity key: text as it is, whole numbers as 8 bytes that sort as the numbers do.
     /// `false` if it cannot be a key (null, or a type that makes no key).
+    #[inline]
     fn encode_key(&self, out: &mut Vec<u8>) -> bool {
         let _ = out;
         false
@@ -154,6 +157,7 @@ pub trait FeatureValue {
 }
 
 /// The bytes of a whole number as an entity key.
+#[inline]
 pub fn int_key(number: i64) -> [u8; 8] {
     ((number as u64) ^ (1 << 63)).to_be_bytes()
 }
@@ -162,10 +166,12 @@ macro_rules! int {
     ($($ty:ty)*) => {$(
         impl FeatureValue for $ty {
             const TYPE: ValueType = ValueType::Int;
+            #[inline]
             fn encode(&self, out: &mut Vec<u8>) {
                 out.push(INT);
                 out.extend_from_slice(&i64::from(*self).to_le_bytes());
             }
+            #[inline]
             fn encode_key(&self, out: &mut Vec<u8>) -> bool {
                 out.extend_from_slice(&int_key(i64::from(*self)));
                 true
@@ -177,12 +183,14 @@ int!(i64 i32 i16 i8 u32 u16 u8);
 
 impl FeatureValue for bool {
     const TYPE: ValueType = ValueType::Bool;
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.push(if *self { TRUE } else { FALSE });
     }
 }
 impl FeatureValue for f64 {
     const TYPE: ValueType = ValueType::Float;
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.push(FLOAT);
         out.extend_from_slice(&self.to_le_bytes());
@@ -190,12 +198,14 @@ impl FeatureValue for f64 {
 }
 impl FeatureValue for f32 {
     const TYPE: ValueType = ValueType::Float;
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         f64::from(*self).encode(out);
     }
 }
 impl FeatureValue for EventTime {
     const TYPE: ValueType = ValueType::Time;
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.push(TIME);
         out.extend_from_slice(&self.0.to_le_bytes());
@@ -203,11 +213,13 @@ impl FeatureValue for EventTime {
 }
 impl FeatureValue for str {
     const TYPE: ValueType = ValueType::Str;
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.push(STR);
         out.extend_from_slice(&(self.len() as u32).to_le_bytes());
         out.extend_from_slice(self.as_bytes());
     }
+    #[inline]
     fn encode_key(&self, out: &mut Vec<u8>) -> bool {
         out.extend_from_slice(self.as_bytes());
         true
@@ -217,7 +229,9 @@ macro_rules! text {
     ($($ty:ty)*) => {$(
         impl FeatureValue for $ty {
             const TYPE: ValueType = ValueType::Str;
+            #[inline]
             fn encode(&self, out: &mut Vec<u8>) { str::encode(self, out) }
+            #[inline]
             fn encode_key(&self, out: &mut Vec<u8>) -> bool { str::encode_key(self, out) }
         }
     )*};
@@ -226,6 +240,7 @@ text!(String CompactString);
 
 impl FeatureValue for Vec<u8> {
     const TYPE: ValueType = ValueType::Bytes;
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         out.push(BYTES);
         out.extend_from_slice(&(self.len() as u32).to_le_bytes());
@@ -235,9 +250,11 @@ impl FeatureValue for Vec<u8> {
 impl<T: FeatureValue + ?Sized> FeatureValue for &T {
     const TYPE: ValueType = T::TYPE;
     const NULLABLE: bool = T::NULLABLE;
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         T::encode(self, out);
     }
+    #[inline]
     fn encode_key(&self, out: &mut Vec<u8>) -> bool {
         T::encode_key(self, out)
     }
@@ -245,12 +262,14 @@ impl<T: FeatureValue + ?Sized> FeatureValue for &T {
 impl<T: FeatureValue> FeatureValue for Option<T> {
     const TYPE: ValueType = T::TYPE;
     const NULLABLE: bool = true;
+    #[inline]
     fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Some(value) => value.encode(out),
             None => out.push(NULL),
         }
     }
+    #[inline]
     fn encode_key(&self, out: &mut Vec<u8>) -> bool {
         self.as_ref().is_some_and(|value| value.encode_key(out))
     }

@@ -23,6 +23,7 @@ impl Version {
     pub const ENCODED_LEN: usize = 26;
 
     /// Fixed-length bytes, for rows; not meant to sort.
+    #[inline]
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.event_time.0.to_le_bytes());
         out.extend_from_slice(&self.source.0.to_le_bytes());
@@ -32,6 +33,7 @@ impl Version {
     }
 
     /// Reads what [`Version::encode`] wrote, and what follows.
+    #[inline]
     pub fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (event_time, rest) = bytes.split_first_chunk::<8>()?;
         let (source, rest) = rest.split_first_chunk::<2>()?;

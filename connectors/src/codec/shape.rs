@@ -67,6 +67,8 @@ struct Field {
     before: Box<[u8]>,
     name: Box<str>,
     wanted: bool,
+    /// The field's number in the message, if that is known to mean the same as its name: it needs no comparison of texts.
+    number: Option<u64>,
 }
 
 struct Shape {
@@ -78,10 +80,22 @@ struct Shape {
 impl Shape {
     fn learn<'de, M: Deserialize<'de>>(text: &'de str) -> Option<Self> {
         let mut shape = Self::outline(text)?;
-        let ignored: Vec<Cell<bool>> = shape.fields.iter().map(|_| Cell::new(false)).collect();
-        M::deserialize(Document { shape: &shape, text, ignored: Some(&ignored) }).ok()?;
-        shape.fields.iter_mut().zip(ignored).for_each(|(field, ignored)| field.wanted = !ignored.get());
+        let learning = Learning { ignored: shape.fields.iter().map(|_| Cell::new(false)).collect(), ..Learning::default() };
+        M::deserialize(Document { shape: &shape, text, learning: Some(&learning) }).ok()?;
+        let names = learning.names.get();
+        shape.fields.iter_mut().zip(learning.ignored).for_each(|(field, ignored)| field.wanted = !ignored.get());
+        for nth in 0..shape.fields.len() {
+            let number = names.iter().position(|name| **name == *shape.fields[nth].name).map(|number| number as u64);
+            shape.fields[nth].number = number.filter(|number| shape.is_the_same::<M>(text, nth, *number));
+        }
         Some(shape)
+    }
+
+    /// Whether the message takes this number for the field at `nth`: given both, it must say that it got the field twice.
+    fn is_the_same<'de, M: Deserialize<'de>>(&self, text: &'de str, nth: usize, number: u64) -> bool {
+        let learning = Learning { again: Some((nth + 1, number)), ..Learning::default() };
+        let read = M::deserialize(Document { shape: self, text, learning: Some(&learning) });
+        self.fields[nth].wanted && matches!(read, Err(Other { twice: true }))
     }
 
     /// The texts between the values of a valid document, if it is a flat object.
@@ -103,18 +117,31 @@ impl Shape {
                 return None;
             }
             at = behind_spaces(bytes, at + 1);
-            fields.push(Field { before: bytes[start..at].into(), name: name.into(), wanted: true });
+            fields.push(Field { before: bytes[start..at].into(), name: name.into(), wanted: true, number: None });
             at = plain(text, at)?.1;
         }
     }
 
     fn read<'de, M: Deserialize<'de>>(&self, text: &'de str) -> Option<M> {
-        M::deserialize(Document { shape: self, text, ignored: None }).ok()
+        M::deserialize(Document { shape: self, text, learning: None }).ok()
     }
 }
 
 fn behind_spaces(bytes: &[u8], at: usize) -> usize {
     at + bytes[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n')).count()
+}
+
+/// Whether `bytes` start with `text`. The texts between values have some ten bytes: two words then, instead of a call.
+#[inline]
+fn starts_with(bytes: &[u8], text: &[u8]) -> bool {
+    let word = |bytes: &[u8]| bytes.first_chunk::<8>().map(|word| u64::from_ne_bytes(*word));
+    match text.len() {
+        8..=16 if bytes.len() >= text.len() => {
+            let last = text.len() - 8;
+            word(bytes) == word(text) && word(&bytes[last..]) == word(&text[last..])
+        }
+        _ => bytes.starts_with(text),
+    }
 }
 
 /// A value that needs no further thought.
@@ -211,7 +238,12 @@ fn number(bytes: &[u8], start: usize) -> Option<(Plain<'static>, usize)> {
 
 /// Not of the shape, or not what the message expects: `serde_json` will tell.
 #[derive(Debug)]
-struct Other;
+struct Other {
+    /// The message got a field twice.
+    twice: bool,
+}
+
+const OTHER: Other = Other { twice: false };
 
 impl fmt::Display for Other {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -221,24 +253,37 @@ impl fmt::Display for Other {
 impl std::error::Error for Other {}
 impl de::Error for Other {
     fn custom<T: fmt::Display>(_: T) -> Self {
-        Self
+        OTHER
     }
     fn invalid_type(_: de::Unexpected<'_>, _: &dyn de::Expected) -> Self {
-        Self
+        OTHER
     }
     fn invalid_value(_: de::Unexpected<'_>, _: &dyn de::Expected) -> Self {
-        Self
+        OTHER
     }
     fn unknown_variant(_: &str, _: &'static [&'static str]) -> Self {
-        Self
+        OTHER
     }
+    fn duplicate_field(_: &'static str) -> Self {
+        Other { twice: true }
+    }
+}
+
+/// What is found out while a shape is learned.
+#[derive(Default)]
+struct Learning {
+    /// Is set for values that the message does not look at.
+    ignored: Vec<Cell<bool>>,
+    /// The message's fields.
+    names: Cell<&'static [&'static str]>,
+    /// A key to give, by its number, before the field of this place.
+    again: Option<(usize, u64)>,
 }
 
 struct Document<'a, 'de> {
     shape: &'a Shape,
     text: &'de str,
-    /// While learning: is set for values that the message does not look at.
-    ignored: Option<&'a [Cell<bool>]>,
+    learning: Option<&'a Learning>,
 }
 
 impl<'de> Deserializer<'de> for Document<'_, 'de> {
@@ -246,16 +291,24 @@ impl<'de> Deserializer<'de> for Document<'_, 'de> {
 
     /// Only of structs is it known that keys they ignore once are ignored always.
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Other> {
-        Err(Other)
+        Err(OTHER)
     }
-    fn deserialize_struct<V: Visitor<'de>>(self, name: &str, _: &[&str], visitor: V) -> Result<V::Value, Other> {
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Other> {
         if name.starts_with('$') {
-            return Err(Other); // serde_json's own: raw values
+            return Err(OTHER); // serde_json's own: raw values
+        }
+        if let Some(learning) = self.learning {
+            learning.names.set(fields);
         }
         let mut entries = Entries { document: self, next: 0, at: 0 };
         let value = visitor.visit_map(&mut entries)?;
         if entries.next_wanted()?.is_some() || entries.document.text.as_bytes()[entries.at..] != *entries.document.shape.end {
-            return Err(Other);
+            return Err(OTHER);
         }
         Ok(value)
     }
@@ -277,15 +330,15 @@ impl<'a> Entries<'a, '_> {
     #[inline]
     fn next_wanted(&mut self) -> Result<Option<&'a Field>, Other> {
         while let Some(field) = self.document.shape.fields.get(self.next) {
-            if !self.document.text.as_bytes()[self.at..].starts_with(&field.before) {
-                return Err(Other);
+            if !starts_with(&self.document.text.as_bytes()[self.at..], &field.before) {
+                return Err(OTHER);
             }
             self.at += field.before.len();
             self.next += 1;
             if field.wanted {
                 return Ok(Some(field));
             }
-            self.at = plain(self.document.text, self.at).ok_or(Other)?.1;
+            self.at = plain(self.document.text, self.at).ok_or(OTHER)?.1;
         }
         Ok(None)
     }
@@ -295,16 +348,21 @@ impl<'a, 'de> MapAccess<'de> for &mut Entries<'a, 'de> {
     type Error = Other;
     #[inline]
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Other> {
+        let learning = self.document.learning;
+        if let Some((_, number)) = learning.and_then(|learning| learning.again).filter(|(place, _)| *place == self.next) {
+            return seed.deserialize(de::value::U64Deserializer::new(number)).map(Some);
+        }
         match self.next_wanted()? {
+            Some(Field { number: Some(number), .. }) => seed.deserialize(de::value::U64Deserializer::new(*number)).map(Some),
             Some(field) => seed.deserialize(de::value::StrDeserializer::new(&field.name)).map(Some),
             None => Ok(None),
         }
     }
     #[inline]
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Other> {
-        let (value, end) = plain(self.document.text, self.at).ok_or(Other)?;
+        let (value, end) = plain(self.document.text, self.at).ok_or(OTHER)?;
         self.at = end;
-        let ignored = self.document.ignored.and_then(|ignored| ignored.get(self.next - 1));
+        let ignored = self.document.learning.and_then(|learning| learning.ignored.get(self.next - 1));
         seed.deserialize(One { value, ignored })
     }
 }
@@ -334,12 +392,12 @@ impl<'de> Deserializer<'de> for One<'_, 'de> {
         if let Plain::Null = self.value { visitor.visit_none() } else { visitor.visit_some(self) }
     }
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Other> {
-        if name.starts_with('$') { Err(Other) } else { visitor.visit_newtype_struct(self) }
+        if name.starts_with('$') { Err(OTHER) } else { visitor.visit_newtype_struct(self) }
     }
     fn deserialize_enum<V: Visitor<'de>>(self, _: &str, _: &[&str], visitor: V) -> Result<V::Value, Other> {
         match self.value {
             Plain::Text(text) => visitor.visit_enum(BorrowedStrDeserializer::new(text)),
-            _ => Err(Other),
+            _ => Err(OTHER),
         }
     }
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Other> {
@@ -350,16 +408,16 @@ impl<'de> Deserializer<'de> for One<'_, 'de> {
     }
     /// `serde_json` treats these in ways of its own.
     fn deserialize_bytes<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Other> {
-        Err(Other)
+        Err(OTHER)
     }
     fn deserialize_byte_buf<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Other> {
-        Err(Other)
+        Err(OTHER)
     }
     fn deserialize_i128<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Other> {
-        Err(Other)
+        Err(OTHER)
     }
     fn deserialize_u128<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Other> {
-        Err(Other)
+        Err(OTHER)
     }
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string unit unit_struct seq tuple tuple_struct map struct identifier
@@ -421,6 +479,31 @@ mod tests {
             let other = CARD.replacen(from, to, 1);
             assert_ne!(other, CARD);
             assert!(shape.read::<Card>(&other).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn fields_go_by_their_numbers_where_these_mean_the_same_as_the_names() {
+        #[derive(serde::Deserialize, Debug, PartialEq)]
+        struct Renamed {
+            #[serde(alias = "uid", alias = "name")]
+            user: String,
+            #[serde(rename = "sum", default)]
+            amount: f64,
+            #[serde(skip)]
+            _kept: u8,
+            at: i64,
+        }
+        let numbers = |shape: &Shape| shape.fields.iter().map(|field| field.number.is_some()).collect::<Vec<_>>();
+        let shape = Shape::learn::<Card>(CARD).unwrap();
+        assert_eq!(numbers(&shape), shape.fields.iter().map(|field| field.wanted).collect::<Vec<_>>());
+        for text in [
+            r#"{"at":7,"x":1,"uid":"ada","sum":2.5}"#,
+            r#"{"user":"ada","at":7}"#,
+            r#"{"sum":1.0,"name":"ada","at":7,"_kept":9}"#,
+        ] {
+            let shape = Shape::learn::<Renamed>(text).unwrap();
+            assert_eq!(shape.read::<Renamed>(text), serde_json::from_str(text).ok(), "{text}");
         }
     }
 
