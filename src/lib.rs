@@ -16,7 +16,7 @@ pub use karst_actors::{
 };
 
 pub use karst_connectors::{
-    FileSource, Format, KafkaProducer, KafkaSource, LateLane, MemorySource, Source, SourceSettings, StartAt,
+    FileSource, Format, KafkaProducer, KafkaSource, LateLane, MemorySource, SchemaRegistry, Source, SourceSettings, StartAt,
 };
 
 pub use karst_features::{Feature, FeatureClass, Registry, StreamResolver};
@@ -34,7 +34,7 @@ pub mod prelude {
     pub use karst_macros::{Message, Updates, features, stream};
     pub use karst_types::{EventTime, Invalid, Message, Str, TimeSpan, Value};
 
-    pub use crate::{Engine, EngineSettings, FileSource, Format, KafkaSource, MemorySource, QueryRequest};
+    pub use crate::{Engine, EngineSettings, FileSource, Format, KafkaSource, MemorySource, QueryRequest, SchemaRegistry};
 }
 
 /// Runs a future to its end on the calling thread, with the timers that an engine needs.

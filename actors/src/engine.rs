@@ -128,7 +128,8 @@ impl EngineBuilder {
                 continue;
             }
             let running: Arc<dyn RunningSource> = Arc::from(source.start(Arc::clone(&clock))?);
-            started.push((source.settings().clone(), source.kind(), running));
+            let settings = SourceSettings::clone(source.settings());
+            started.push((settings.with_format(source.format()), source.kind(), running));
         }
         let wiring = Arc::new(Wiring::new(settings.clone(), Arc::clone(&catalog), store.clone(), Arc::clone(&clock))?);
         let mut views = Vec::new();

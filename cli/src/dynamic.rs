@@ -58,7 +58,7 @@ impl<'de> Deserialize<'de> for Dynamic {
             fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Dynamic, A::Error> {
                 let mut message = Dynamic::default();
                 while let Some(name) = map.next_key::<String>()? {
-                    let json: Json = map.next_value()?;
+                    let AnyJson(json) = map.next_value()?;
                     if name == EVENT_TIME && !json.is_null() {
                         let at = EventTime::deserialize(&json);
                         message.event_time =
@@ -72,6 +72,66 @@ impl<'de> Deserialize<'de> for Dynamic {
             }
         }
         d.deserialize_map(Visitor)
+    }
+}
+
+/// A value as JSON: bytes, which JSON does not have, as base64 text.
+struct AnyJson(Json);
+
+impl<'de> Deserialize<'de> for AnyJson {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = AnyJson;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("any value")
+            }
+            fn visit_unit<E>(self) -> Result<AnyJson, E> {
+                Ok(AnyJson(Json::Null))
+            }
+            fn visit_none<E>(self) -> Result<AnyJson, E> {
+                Ok(AnyJson(Json::Null))
+            }
+            fn visit_some<D: Deserializer<'de>>(self, d: D) -> Result<AnyJson, D::Error> {
+                AnyJson::deserialize(d)
+            }
+            fn visit_bool<E>(self, value: bool) -> Result<AnyJson, E> {
+                Ok(AnyJson(value.into()))
+            }
+            fn visit_i64<E>(self, value: i64) -> Result<AnyJson, E> {
+                Ok(AnyJson(value.into()))
+            }
+            fn visit_u64<E>(self, value: u64) -> Result<AnyJson, E> {
+                Ok(AnyJson(value.into()))
+            }
+            fn visit_f64<E>(self, value: f64) -> Result<AnyJson, E> {
+                Ok(AnyJson(value::to_json(&Value::Float(value)))) // JSON has no NaN
+            }
+            fn visit_str<E>(self, value: &str) -> Result<AnyJson, E> {
+                Ok(AnyJson(value.into()))
+            }
+            fn visit_string<E>(self, value: String) -> Result<AnyJson, E> {
+                Ok(AnyJson(value.into()))
+            }
+            fn visit_bytes<E>(self, value: &[u8]) -> Result<AnyJson, E> {
+                Ok(AnyJson(value::to_json(&Value::Bytes(value.to_vec()))))
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<AnyJson, A::Error> {
+                let mut read = Vec::new();
+                while let Some(AnyJson(item)) = items.next_element()? {
+                    read.push(item);
+                }
+                Ok(AnyJson(read.into()))
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<AnyJson, A::Error> {
+                let mut fields = Map::new();
+                while let Some((name, AnyJson(value))) = map.next_entry::<String, _>()? {
+                    fields.insert(name, value);
+                }
+                Ok(AnyJson(fields.into()))
+            }
+        }
+        d.deserialize_any(Visitor)
     }
 }
 

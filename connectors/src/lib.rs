@@ -27,8 +27,12 @@ pub use source::{
 
 pub mod codec;
 pub use codec::{
-    BatchDecoder, BytesFormat, Codec, Decoded, DecodedRecord, Format, JsonDecoder, JsonFormat, TextFormat, Unavailable, decoder,
+    AvroFormat, AvroSchema, BatchDecoder, BytesFormat, Codec, Decoded, DecodedRecord, Format, JsonDecoder, JsonFormat,
+    TextFormat, Unavailable, decoder,
 };
+
+pub mod registry;
+pub use registry::{RegisteredSchema, SchemaRegistry};
 
 mod handoff;
 

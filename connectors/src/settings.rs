@@ -116,6 +116,13 @@ impl SourceSettings {
         }
     }
 
+    /// The same settings with another format.
+    #[must_use]
+    pub fn with_format(mut self, format: Format) -> Self {
+        self.format = format;
+        self
+    }
+
     /// Remembers a problem for [`SourceSettings::check`].
     pub fn problem(&mut self, problem: String) {
         self.problems.push(problem);

@@ -4,7 +4,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use karst_types::{Clock, Offset, PartitionId, ProcessingTime, Records};
 
-use crate::{Result, SourceSettings};
+use crate::{Format, Result, SourceSettings};
 
 /// The same type as `futures::future::BoxFuture`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -17,6 +17,11 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Source: Send + Sync + 'static {
     /// Its settings.
     fn settings(&self) -> &SourceSettings;
+    /// How its records are encoded: as in the settings, unless the source knows more (Kafka: what the environment says of the
+    /// schema registry).
+    fn format(&self) -> Format {
+        self.settings().format.clone()
+    }
     /// `"kafka"`, `"file"`, `"memory"`: for labels and the topology.
     fn kind(&self) -> &'static str;
     /// Starts what the source needs (a client, its threads). Never blocks on the network: an unreachable broker, a missing

@@ -11,6 +11,7 @@ mod late;
 mod one_event;
 mod order;
 mod query;
+mod registry;
 mod restart;
 mod supervision;
 mod two_resolvers;

@@ -101,9 +101,13 @@ pub enum Unit {
     Nanos,
 }
 
+/// The name under which an [`EventTime`] asks a deserializer for its value. A format that knows what moment a value is, whatever the
+/// unit it is written in, answers this name with `visit_i128`, in microseconds since the epoch; others need not know it.
+pub const EVENT_TIME: &str = "karst::EventTime";
+
 struct TimeVisitor(Unit);
 
-impl de::Visitor<'_> for TimeVisitor {
+impl<'de> de::Visitor<'de> for TimeVisitor {
     type Value = EventTime;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -115,6 +119,9 @@ impl de::Visitor<'_> for TimeVisitor {
         };
         write!(f, "an RFC 3339 time or a whole number of {unit} since the epoch")
     }
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, d: D) -> Result<EventTime, D::Error> {
+        d.deserialize_any(self)
+    }
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<EventTime, E> {
         // A number that overflows is kept as the extreme: the judge then names it as out of range, with its position.
         Ok(EventTime(scaled(number, self.0).unwrap_or(if number < 0 { i64::MIN } else { i64::MAX })))
@@ -125,12 +132,22 @@ impl de::Visitor<'_> for TimeVisitor {
     fn visit_str<E: de::Error>(self, text: &str) -> Result<EventTime, E> {
         parse_iso(text).map_err(E::custom)
     }
+    /// Of whoever knows [`EVENT_TIME`]: microseconds, whatever the unit of numbers.
+    fn visit_i128<E: de::Error>(self, micros: i128) -> Result<EventTime, E> {
+        Ok(EventTime(i64::try_from(micros).unwrap_or(if micros < 0 { i64::MIN } else { i64::MAX })))
+    }
+}
+
+impl TimeVisitor {
+    fn read<'de, D: Deserializer<'de>>(self, d: D) -> Result<EventTime, D::Error> {
+        d.deserialize_newtype_struct(EVENT_TIME, self)
+    }
 }
 
 /// RFC 3339 text, or a whole number of **microseconds**. Other units: [`de_unit`].
 impl<'de> Deserialize<'de> for EventTime {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        d.deserialize_any(TimeVisitor(Unit::Micros))
+        TimeVisitor(Unit::Micros).read(d)
     }
 }
 
@@ -155,7 +172,7 @@ pub mod de_unit {
     impl TimeField for EventTime {
         #[inline]
         fn read<'de, D: Deserializer<'de>>(d: D, unit: Unit) -> Result<Self, D::Error> {
-            d.deserialize_any(TimeVisitor(unit))
+            TimeVisitor(unit).read(d)
         }
     }
     struct Optional(Unit);
@@ -171,7 +188,7 @@ pub mod de_unit {
             Ok(None)
         }
         fn visit_some<D: Deserializer<'de>>(self, d: D) -> Result<Self::Value, D::Error> {
-            d.deserialize_any(TimeVisitor(self.0)).map(Some)
+            TimeVisitor(self.0).read(d).map(Some)
         }
     }
     impl TimeField for Option<EventTime> {

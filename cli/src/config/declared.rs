@@ -6,7 +6,8 @@
 use std::{collections::HashMap, path::Path};
 
 use karst::{
-    EngineBuilder, Feature, FeatureClass, FileSource, Format, KafkaSource, Registry, Source, StartAt, TimeSpan, ValueType,
+    EngineBuilder, Feature, FeatureClass, FileSource, Format, KafkaSource, Registry, SchemaRegistry, Source, StartAt, TimeSpan,
+    ValueType,
     features::{Location, Mistakes},
 };
 
@@ -185,9 +186,9 @@ fn value_type(text: &str) -> Option<(ValueType, bool)> {
 
 /// What every source can be set to; the same words as the setters in Rust. Their own checks say what is wrong.
 macro_rules! common {
-    ($section:ident, $source:expr) => {{
+    ($section:ident, $base:expr, $source:expr) => {{
         let mut source = $source;
-        if let Some(format) = format(&$section) {
+        if let Some(format) = format(&$section, $base) {
             source = source.format(format);
         }
         if let Some(span) = $section.parsed::<TimeSpan>("late_arrival_deadline") {
@@ -229,14 +230,58 @@ macro_rules! common {
     }};
 }
 
-/// `format = "text"`
-fn format(section: &Section<'_, '_>) -> Option<Format> {
-    let name = section.text("format")?;
-    let format = Format::named(&name.text);
-    if format.is_none() {
-        section.problem(format!("format: there is no \"{}\"; there are {}", name.text, Format::NAMES.join(", ")), None);
+/// Settings of formats that name a file, whose content is what is wanted.
+const SCHEMA_FILES: [&str; 2] = ["reader_schema", "writer_schema"];
+
+/// `format = "avro"`, and what belongs to it.
+fn format(section: &Section<'_, '_>, base: &Path) -> Option<Format> {
+    let name = section.text("format");
+    let registry = section.section("schema_registry").and_then(registry);
+    let files: Vec<_> = SCHEMA_FILES.iter().filter_map(|setting| Some((*setting, section.text(setting)?))).collect();
+    let given = name.is_some() || registry.is_some() || !files.is_empty();
+    let name = name.map_or_else(|| Format::default().name().to_owned(), |name| name.text);
+    let Some(mut format) = Format::named(&name) else {
+        section.problem(format!("format: there is no \"{name}\"; there are {}", Format::NAMES.join(", ")), None);
+        return None;
+    };
+    for (setting, path) in files {
+        let path = base.join(path.text);
+        let set = std::fs::read_to_string(&path)
+            .map_err(|error| format!("{setting}: cannot read {}: {error}", path.display()))
+            .and_then(|text| format.set_text(setting, &text));
+        if let Err(problem) = set {
+            section.problem(problem, None);
+        }
     }
-    format
+    let mut registry = registry;
+    format.set_registry(&mut || registry.take());
+    if registry.is_some() {
+        section.problem(format!("schema_registry: format {name} takes no schemas from a registry here"), None);
+    }
+    given.then_some(format)
+}
+
+/// `schema_registry = { url = "http://localhost:8081" }`
+fn registry(section: Section<'_, '_>) -> Option<SchemaRegistry> {
+    let urls = section.texts("url");
+    if urls.is_empty() {
+        section.problem("lacks \"url\"", Some("write for example: url = \"http://localhost:8081\"".to_owned()));
+    }
+    let username = section.text("username").map(|text| text.text);
+    let password = section.text("password").map(|text| text.text);
+    let ca_file = section.text("ca_file").map(|text| text.text);
+    let timeout: Option<TimeSpan> = section.parsed("timeout");
+    let unknown_for: Option<TimeSpan> = section.parsed("unknown_for");
+    section.finish();
+    let (first, others) = urls.split_first()?;
+    let registry = others.iter().fold(SchemaRegistry::new(&first.text), |registry, url| registry.url(&url.text));
+    let registry = match username {
+        Some(username) => registry.basic_auth(username, password.unwrap_or_default()),
+        None => registry,
+    };
+    let registry = ca_file.into_iter().fold(registry, SchemaRegistry::ca_file);
+    let registry = timeout.into_iter().fold(registry, SchemaRegistry::timeout);
+    Some(unknown_for.into_iter().fold(registry, SchemaRegistry::unknown_for))
 }
 
 fn source(document: &Document<'_>, section: Section<'_, '_>, base: &Path) -> Option<(DeclaredSource, Location)> {
@@ -246,12 +291,12 @@ fn source(document: &Document<'_>, section: Section<'_, '_>, base: &Path) -> Opt
     let (source, wrong) = match kind.text.as_str() {
         "file" => {
             let path = section.required("path", "clicks.jsonl").map_or_else(String::new, |path| path.text);
-            let source = common!(section, FileSource::json_lines(called, base.join(path)));
+            let source = common!(section, base, FileSource::json_lines(called, base.join(path)));
             let wrong = source.settings().check().err();
             (DeclaredSource::File(source), wrong)
         }
         "kafka" => {
-            let source = common!(section, kafka(&section, called));
+            let source = common!(section, base, kafka(&section, called));
             let wrong = source.resolve().err();
             (DeclaredSource::Kafka(Box::new(source)), wrong)
         }

@@ -9,13 +9,16 @@ use std::{fmt, time::Duration};
 
 use karst_types::{EventTime, Message, Reason, Records, message::AnyMessages};
 
-use crate::{BoxFuture, SourceSettings};
+use crate::{BoxFuture, SchemaRegistry, SourceSettings};
 
+mod avro;
 mod explain;
 mod json;
 mod per_record;
 mod plain;
 mod shape;
+mod wire;
+pub use avro::{AvroFormat, AvroSchema};
 pub use json::{JsonDecoder, JsonFormat};
 pub use plain::{BytesFormat, TextFormat};
 
@@ -30,6 +33,20 @@ pub trait Codec: Clone + Default + fmt::Debug + Into<Format> + Send + Sync + 'st
     /// Everything that is wrong with its settings, a sentence each.
     fn problems(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Takes a setting of its own by name, as configuration files have it: the content of a schema's file, a name.
+    ///
+    /// # Errors
+    /// There is no setting of this name.
+    fn set_text(&mut self, setting: &str, text: &str) -> Result<(), String> {
+        let _ = text;
+        Err(format!("format {} has no setting {setting}", Self::NAME))
+    }
+
+    /// Takes a schema registry from outside (a file, the environment) if it needs one and was given none.
+    fn set_registry(&mut self, make: &mut dyn FnMut() -> Option<SchemaRegistry>) {
+        let _ = make;
     }
 }
 
@@ -66,6 +83,17 @@ macro_rules! formats {
             pub fn problems(&self) -> Vec<String> {
                 match self { $(Self::$variant(codec) => codec.problems(),)* }
             }
+            /// Takes a setting of its own by name, as configuration files have it: the content of a schema's file, a name.
+            ///
+            /// # Errors
+            /// There is no setting of this name.
+            pub fn set_text(&mut self, setting: &str, text: &str) -> Result<(), String> {
+                match self { $(Self::$variant(codec) => codec.set_text(setting, text),)* }
+            }
+            /// Takes a schema registry from outside (a file, the environment) if it needs one and was given none.
+            pub fn set_registry(&mut self, make: &mut dyn FnMut() -> Option<SchemaRegistry>) {
+                match self { $(Self::$variant(codec) => codec.set_registry(make),)* }
+            }
             /// The decoder of messages of type `M` in this format, with the limits of `settings`.
             pub fn decoder<M: Message>(&self, settings: &SourceSettings) -> Box<dyn BatchDecoder> {
                 match self { $(Self::$variant(codec) => codec.decoder::<M>(settings),)* }
@@ -81,6 +109,8 @@ formats! {
     Text(TextFormat), text;
     /// Each record is taken as it is.
     Bytes(BytesFormat), bytes;
+    /// Avro: in Confluent's wire format with a [`SchemaRegistry`], or with given schemas.
+    Avro(AvroFormat), avro;
 }
 
 impl Default for Format {

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
-use crate::{Error, Result, SourceSettings, settings::source_setters};
+use crate::{Error, Format, Result, SchemaRegistry, SourceSettings, settings::source_setters};
 
 type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
@@ -18,7 +18,8 @@ type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 /// upper case, anything but letters and digits as `_`), then, except for the topic, as `KAFKA_…`:
 /// `KAFKA_BOOTSTRAP_SERVER` (a list, by commas or spaces), `_TOPIC`, `_SECURITY_PROTOCOL`, `_SASL_MECHANISM`,
 /// `_SASL_USERNAME`, `_SASL_PASSWORD`, `_SSL_KEYSTORE_LOCATION`, `_SSL_KEYSTORE_PASSWORD`, `_SSL_CA_FILE`,
-/// `_CLIENT_ID_PREFIX`, `_GROUP_ID_PREFIX`, `_DEAD_LETTER_QUEUE_TOPIC`, `_ADDITIONAL_KAFKA_ARGS` (a JSON object).
+/// `_CLIENT_ID_PREFIX`, `_GROUP_ID_PREFIX`, `_DEAD_LETTER_QUEUE_TOPIC`, `_ADDITIONAL_KAFKA_ARGS` (a JSON object), and for
+/// formats with a schema registry `_SCHEMA_REGISTRY_URL`, `_USERNAME`, `_PASSWORD`, `_CA_FILE`.
 ///
 /// ```
 /// use karst_connectors::KafkaSource;
@@ -52,6 +53,10 @@ const CLIENT_PREFIX: &str = "CLIENT_ID_PREFIX";
 const GROUP_PREFIX: &str = "GROUP_ID_PREFIX";
 const DEAD_LETTERS: &str = "DEAD_LETTER_QUEUE_TOPIC";
 const ARGS: &str = "ADDITIONAL_KAFKA_ARGS";
+const REGISTRY_URL: &str = "SCHEMA_REGISTRY_URL";
+const REGISTRY_USERNAME: &str = "SCHEMA_REGISTRY_USERNAME";
+const REGISTRY_PASSWORD: &str = "SCHEMA_REGISTRY_PASSWORD";
+const REGISTRY_CA_FILE: &str = "SCHEMA_REGISTRY_CA_FILE";
 
 /// What goes to librdkafka as it is.
 const PASSED: [(&str, &str); 7] = [
@@ -188,6 +193,21 @@ impl KafkaSource {
         own.or_else(|| if setting == TOPIC { None } else { (self.environment)(&format!("KAFKA_{setting}")) })
     }
 
+    /// The format, with the schema registry that the environment names if none was given.
+    pub(super) fn resolved_format(&self) -> Format {
+        let mut format = self.settings.format.clone();
+        format.set_registry(&mut || {
+            let get = |setting| self.looked_up(setting).filter(|value| !value.is_empty());
+            let registry = SchemaRegistry::new(get(REGISTRY_URL)?);
+            let registry = match get(REGISTRY_USERNAME) {
+                Some(username) => registry.basic_auth(username, get(REGISTRY_PASSWORD).unwrap_or_default()),
+                None => registry,
+            };
+            Some(get(REGISTRY_CA_FILE).into_iter().fold(registry, SchemaRegistry::ca_file))
+        });
+        format
+    }
+
     fn value(&self, setting: &'static str) -> Option<String> {
         self.given.get(setting).cloned().or_else(|| self.looked_up(setting)).filter(|value| !value.is_empty())
     }
@@ -197,7 +217,7 @@ impl KafkaSource {
     /// # Errors
     /// [`Error::Config`] with all problems.
     pub fn resolve(&self) -> Result<KafkaConfig> {
-        let mut problems = self.settings.problems();
+        let mut problems = self.settings.clone().with_format(self.resolved_format()).problems();
         let name = self.settings.name.as_str();
         let servers = if self.servers.is_empty() {
             self.looked_up(SERVERS).map(|list| split(&list).collect()).unwrap_or_default()

@@ -17,7 +17,7 @@ use std::{
 use karst_types::{Clock, PartitionId};
 use tracing::warn;
 
-use crate::{BoxFuture, Error, PartitionReader, Result, RunningSource, Source, SourceHealth, SourceSettings};
+use crate::{BoxFuture, Error, Format, PartitionReader, Result, RunningSource, Source, SourceHealth, SourceSettings};
 
 pub mod admin;
 mod batch_queue;
@@ -41,6 +41,9 @@ use shared::Shared;
 impl Source for KafkaSource {
     fn settings(&self) -> &SourceSettings {
         &self.settings
+    }
+    fn format(&self) -> Format {
+        self.resolved_format()
     }
     fn kind(&self) -> &'static str {
         "kafka"
