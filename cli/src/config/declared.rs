@@ -18,7 +18,7 @@ use crate::dynamic::{DynamicResolver, Output};
 #[derive(Clone)]
 pub enum DeclaredSource {
     /// `kind = "file"`
-    File(FileSource),
+    File(Box<FileSource>),
     /// `kind = "kafka"`
     Kafka(Box<KafkaSource>),
 }
@@ -44,7 +44,7 @@ impl std::fmt::Debug for Declared {
 impl DeclaredSource {
     fn as_source(&self) -> &dyn Source {
         match self {
-            Self::File(source) => source,
+            Self::File(source) => &**source,
             Self::Kafka(source) => &**source,
         }
     }
@@ -66,7 +66,7 @@ impl Declared {
         }
         for (source, _) in self.sources {
             engine = match source {
-                DeclaredSource::File(source) => engine.source(source),
+                DeclaredSource::File(source) => engine.source(*source),
                 DeclaredSource::Kafka(source) => engine.source(*source),
             };
         }
@@ -293,7 +293,7 @@ fn source(document: &Document<'_>, section: Section<'_, '_>, base: &Path) -> Opt
             let path = section.required("path", "clicks.jsonl").map_or_else(String::new, |path| path.text);
             let source = common!(section, base, FileSource::json_lines(called, base.join(path)));
             let wrong = source.settings().check().err();
-            (DeclaredSource::File(source), wrong)
+            (DeclaredSource::File(Box::new(source)), wrong)
         }
         "kafka" => {
             let source = common!(section, base, kafka(&section, called));
