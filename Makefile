@@ -72,8 +72,11 @@ tidy: ## the rules of the house: crate edges, docs that are current
 test-demo: ## the demo, which ends by itself with exit status 0 only if its answers are right
 	@scripts/test.sh demo
 
-bench-ingest: ## events from file and Kafka to durable state: events/s, CPU seconds per million, peak memory
+bench-ingest: ## events from file, mock cluster and real Kafka to durable state: events/s, CPU seconds per million, memory
+	@scripts/setup.sh --kafka
 	@$(call bench,ingest)
+	@export KARST_TEST_KAFKA_RUN=$$(mktemp -d) && trap 'scripts/kafka.sh stop' EXIT && \
+	  export KAFKA=$$(scripts/kafka.sh start) SOURCE=kafka && $(call bench,ingest)
 
 bench-query: ## online queries over HTTP: latency and requests per second
 	@$(call bench,query)

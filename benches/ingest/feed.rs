@@ -48,6 +48,20 @@ pub(crate) struct Feed {
     input: ChildStdin,
     output: BufReader<ChildStdout>,
     pub(crate) servers: String,
+    sent: bool,
+}
+
+/// The broker that `KAFKA` names.
+fn real_broker() -> Option<String> {
+    env::var("KAFKA").ok().filter(|servers| !servers.is_empty())
+}
+/// Whether records may be produced long before they are read.
+pub(crate) fn broker_keeps_all() -> bool {
+    real_broker().is_some()
+}
+/// For the line that tells the figures.
+pub(crate) fn broker() -> &'static str {
+    if real_broker().is_some() { " broker=real" } else { " broker=mock" }
 }
 
 impl Feed {
@@ -55,7 +69,7 @@ impl Feed {
         let mut command = Command::new(env::current_exe()?);
         let mut child = command.args([FEED, topic]).arg(file).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (input, output) = child.stdin.take().zip(child.stdout.take()).ok_or("the feeding process has no pipes")?;
-        let mut feed = Self { child, input, output: BufReader::new(output), servers: String::new() };
+        let mut feed = Self { child, input, output: BufReader::new(output), servers: String::new(), sent: false };
         feed.servers = feed.line()?;
         Ok(feed)
     }
@@ -66,12 +80,24 @@ impl Feed {
         Ok(writeln!(self.input, "{line}")?)
     }
 
+    /// Waits until everything is in the broker.
+    pub(crate) fn wait_until_sent(&mut self) -> Result<()> {
+        if !self.sent {
+            let last = self.line()?;
+            self.sent = last == "sent";
+            if !self.sent {
+                return Err(format!("the feeding process: {last}").into());
+            }
+        }
+        Ok(())
+    }
+
     /// Ends the process, which has sent everything.
     pub(crate) fn end(mut self) -> Result<()> {
-        let last = self.line()?;
+        self.wait_until_sent()?;
         drop(self.input);
         let status = self.child.wait()?;
-        if last == "sent" && status.success() { Ok(()) } else { Err(format!("the feeding process: {last}, {status}").into()) }
+        if status.success() { Ok(()) } else { Err(format!("the feeding process: {status}").into()) }
     }
 
     fn line(&mut self) -> Result<String> {
@@ -83,7 +109,7 @@ impl Feed {
 
 /// The feeding process itself.
 pub(crate) fn run(topic: &str, file: &Path) -> Result<()> {
-    let real = env::var("KAFKA").ok().filter(|servers| !servers.is_empty());
+    let real = real_broker();
     let mock = match &real {
         Some(servers) => {
             // The records are of 2023: with the usual retention the broker would drop them at once.

@@ -10,9 +10,10 @@
 //! are another process). The wall clock stops when everything is committed. Every run is checked against a count that is made
 //! while the events are drawn; exit status 1 if anything differs.
 //!
-//! `EVENTS=…` changes the number of events, `SOURCE=file` or `kafka` picks one, `KAFKA=host:port` uses a real broker,
-//! `RUNS=…` repeats, `SHARDS=…` changes the
-//! two shards, `COMMIT_MS=…` the commit interval. State and input lie under `$KARST_CACHE`.
+//! Without `KAFKA` the broker is librdkafka's mock cluster, which keeps 5 MiB of a partition, so that producer, broker and engine
+//! share the processors all the time. With `KAFKA=host:port` all is produced before the engine starts: the engine catches up.
+//! `EVENTS=…` changes the number of events, `SOURCE=file` or `kafka` picks one, `RUNS=…` repeats, `SHARDS=…` changes the two
+//! shards, `COMMIT_MS=…` the commit interval. State and input lie under `$KARST_CACHE`.
 
 // Its output is what it is for, and it needs no failure that can be handled.
 #![allow(clippy::print_stdout, missing_docs)]
@@ -106,6 +107,9 @@ fn run(source: &str, input: &Path, expected: &W1Totals) -> Result<Vec<String>> {
     let (mut feed, topic) = (None, format!("karst-bench-{}-{}", std::process::id(), SystemClock.now().0));
     if source == "kafka" {
         feed = Some(Feed::start(input, &topic)?);
+        if let (Some(feed), true) = (&mut feed, feed::broker_keeps_all()) {
+            feed.wait_until_sent()?;
+        }
     }
     process::forget_peak();
     let (cpu, start) = (process::cpu_seconds(), SystemClock.elapsed());
@@ -130,8 +134,9 @@ fn run(source: &str, input: &Path, expected: &W1Totals) -> Result<Vec<String>> {
     })?;
     let (cpu, peak) = (process::cpu_seconds() - cpu, process::peak_mb());
     let (events, seconds) = (expected.events, took.as_secs_f64());
+    let broker = if source == "file" { "" } else { feed::broker() };
     println!(
-        "ingest source={source} events={events} events_per_s={:.0} cpu_s_per_million={:.2} peak_mb={peak}",
+        "ingest source={source}{broker} events={events} events_per_s={:.0} cpu_s_per_million={:.2} peak_mb={peak}",
         events as f64 / seconds,
         cpu * 1e6 / events as f64,
     );
