@@ -1,11 +1,14 @@
 //! A year of flights through Kafka into features: `make demo`, or `cargo run --example flights`. See README.md beside this file.
 //!
-//! Environment: DEADLINE (late_arrival_deadline, default infinity), LATE_LANE (drop, dead_letter or correct; default drop), PORT (default 8080; 0: any free one), KEEP (0: end when all
-//! is applied, with exit status 0 only if the values are right), KAFKA (host:port of a real broker; default: an embedded one).
+//! Environment: DEADLINE (late_arrival_deadline, default infinity), LATE_LANE (drop, dead_letter or correct; default drop), FORMAT
+//! (json or avro, default json; avro needs REGISTRY, the URL of a schema registry), PORT (default 8080; 0: any free one), KEEP (0:
+//! end when all is applied, with exit status 0 only if the values are right), KAFKA (host:port of a real broker; default: an
+//! embedded one).
 #![allow(clippy::print_stdout)] // it talks to a person
 
 mod data;
 mod declare;
+mod encode;
 mod oracle;
 mod produce;
 
@@ -27,6 +30,8 @@ use karst::{
 };
 use karst_server::ServerSettings;
 
+use encode::Encoding;
+
 type Failure = Box<dyn std::error::Error>;
 
 /// What was asked for.
@@ -36,6 +41,8 @@ struct Asked {
     port: u16,
     keep: bool,
     kafka: Option<String>,
+    /// The URL of the schema registry, for Avro.
+    registry: Option<String>,
     cache: PathBuf,
 }
 
@@ -54,6 +61,13 @@ impl Asked {
             port: set("PORT").map_or(Ok(8080), |port| port.parse()).map_err(|_| "PORT: expected a number from 0 to 65535")?,
             keep: set("KEEP").is_none_or(|keep| keep != "0"),
             kafka: set("KAFKA"),
+            registry: match set("FORMAT").as_deref() {
+                None | Some("json") => None,
+                Some("avro") => Some(set("REGISTRY").ok_or(
+                    "FORMAT=avro needs REGISTRY, the URL of a schema registry; \"FORMAT=avro make demo\" starts one by itself",
+                )?),
+                Some(other) => return Err(format!("FORMAT: expected json or avro, got \"{other}\"")),
+            },
             cache: cache.ok_or("neither KARST_CACHE nor HOME is set")?.into(),
         })
     }
@@ -84,13 +98,17 @@ async fn demo() -> Result<bool, Failure> {
     start_afresh(&state)?;
     karst_server::metrics::install()?; // before the engine, whose counters are made when its stages are
     let source = KafkaSource::new("flights").bootstrap_server(&servers).topic(&topic).late_arrival_deadline(asked.deadline);
-    let source = source.late_lane(asked.lane);
+    let encoding = match &asked.registry {
+        None => Encoding::Json,
+        Some(registry) => Encoding::avro(registry, &topic)?,
+    };
+    let source = source.late_lane(asked.lane).format(encoding.format());
     let engine = Engine::builder(&state).source(source).resolver(declare::aircraft).resolver(declare::route).start().await?;
     let server =
         karst_server::serve(engine.handle(), ServerSettings::at(SocketAddr::from(([127, 0, 0, 1], asked.port)))).await?;
     println!("{}", engine.handle().topology().diagram());
 
-    let progress = produce::start(Arc::clone(&rows), servers, topic, engine.handle(), asked.kafka.is_none());
+    let progress = produce::start(Arc::clone(&rows), encoding, servers, topic, engine.handle(), asked.kafka.is_none());
     let rate = watch(&engine, &progress, rows.len() as u64).await?;
     let handle = engine.handle();
     summary(&handle);

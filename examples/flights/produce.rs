@@ -11,7 +11,7 @@ use std::{
 
 use karst::{EngineHandle, KafkaProducer, connectors::kafka::mock::SAFE_LEAD_BYTES};
 
-use super::data::Row;
+use super::{data::Row, encode::Encoding};
 
 pub(crate) const TOPIC_PARTITIONS: i32 = 3;
 
@@ -27,6 +27,7 @@ pub(crate) struct Progress {
 /// a real broker keeps everything.
 pub(crate) fn start(
     rows: Arc<Vec<Row>>,
+    encoding: Encoding,
     servers: String,
     topic: String,
     engine: EngineHandle,
@@ -35,7 +36,7 @@ pub(crate) fn start(
     let progress = Arc::new(Progress::default());
     let own = Arc::clone(&progress);
     thread::spawn(move || {
-        if let Err(error) = produce(&rows, &servers, &topic, &engine, embedded, &own) {
+        if let Err(error) = produce(&rows, &encoding, &servers, &topic, &engine, embedded, &own) {
             *own.failed.lock() = Some(error.to_string());
         }
     });
@@ -44,12 +45,13 @@ pub(crate) fn start(
 
 fn produce(
     rows: &[Row],
+    encoding: &Encoding,
     servers: &str,
     topic: &str,
     engine: &EngineHandle,
     embedded: bool,
     progress: &Progress,
-) -> karst::Result<()> {
+) -> Result<(), Box<dyn std::error::Error>> {
     let producer = KafkaProducer::new(servers)?;
     // Bytes sent up to and including each offset, by partition: offsets of a fresh topic count from 0.
     let mut sent: [Vec<u64>; TOPIC_PARTITIONS as usize] = Default::default();
@@ -57,7 +59,7 @@ fn produce(
         if progress.stop.load(Ordering::Relaxed) {
             break;
         }
-        let value = row.json().to_string();
+        let value = encoding.encode(row)?;
         let bytes = &mut sent[row.partition as usize];
         let total = bytes.last().copied().unwrap_or(0) + value.len() as u64 + 100; // and what Kafka adds
         bytes.push(total);
@@ -65,7 +67,7 @@ fn produce(
             producer.flush(Duration::from_secs(30))?;
             thread::park_timeout(Duration::from_millis(1));
         }
-        producer.send(topic, row.partition, row.known, Some(row.origin.as_bytes()), Some(value.as_bytes()))?;
+        producer.send(topic, row.partition, row.known, Some(row.origin.as_bytes()), Some(&value))?;
         progress.sent.fetch_add(1, Ordering::Relaxed);
     }
     Ok(producer.flush(Duration::from_secs(60))?)
