@@ -11,28 +11,28 @@ pub use serde;
 
 pub use karst_actors::{
     AnswerValue, Candidate, Engine, EngineBuilder, EngineHandle, EngineSettings, Error, ErrorCode, Health, IntoValue,
-    PartitionLateness, PartitionStatus, Problem, QueryAnswer, QueryError, QueryRequest, Result, ShardStatus, SourceLateness,
-    SourceStatus, StageView, Status, Topology, describe_metrics, diagram,
+    PartitionLateness, PartitionStatus, Problem, QueryAnswer, QueryError, QueryRequest, ResolverStatus, Result, ShardStatus,
+    SourceLateness, SourceStatus, StageView, Status, Topology, describe_metrics, diagram,
 };
 
 pub use karst_connectors::{
     FileSource, Format, KafkaProducer, KafkaSource, LateLane, MemorySource, SchemaRegistry, Source, SourceSettings, StartAt,
 };
 
-pub use karst_features::{Feature, FeatureClass, Registry, StreamResolver};
+pub use karst_features::{Feature, FeatureClass, IntoStreamResolver, Registry, StreamResolver};
 
 pub use karst_state::{Durability, StoreSettings};
 
 pub use karst_types::{
     BrokerTime, ByteSize, Clock, EventTime, Invalid, LatenessHistogram, Message, Offset, Outcomes, PartitionId, Position,
-    ProcessingTime, Reason, Str, TimeSpan, Value, ValueType,
+    ProcessingTime, Reason, Record, Str, TimeSpan, Value, ValueType,
 };
 
 /// What a program that declares features begins with: `use karst::prelude::*;`
 pub mod prelude {
     pub use karst_features::updates;
     pub use karst_macros::{Message, Updates, features, stream};
-    pub use karst_types::{EventTime, Invalid, Message, Str, TimeSpan, Value};
+    pub use karst_types::{EventTime, Invalid, Message, Record, Str, TimeSpan, Value};
 
     pub use crate::{Engine, EngineSettings, FileSource, Format, KafkaSource, MemorySource, QueryRequest, SchemaRegistry};
 }

@@ -4,14 +4,15 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use karst_connectors::{BatchDecoder, HealthState, RunningSource, Source, SourceSettings};
 use karst_features::{
-    BatchResolver, Catalog, FeatureClass, FeatureSet, Mistakes, Registry, RegistryBuilder, StreamResolver, bind,
+    BatchResolver, Catalog, FeatureClass, FeatureSet, IntoStreamResolver, Mistakes, Registry, RegistryBuilder,
+    StreamDeclaration, StreamResolver, bind,
 };
 use karst_runtime::{SystemClock, drain, spawn};
 use karst_state::{LaneId, Store, StoredDeadLetter};
@@ -19,10 +20,11 @@ use karst_types::{ByteSize, Clock, Offset};
 
 use crate::{
     error::{Error, Result},
+    metrics::ResolverCounts,
     online_query::{OnlineQuery, QueryAnswer, QueryRequest},
     settings::EngineSettings,
     source_supervisor::SourceSupervisor,
-    status::{Health, PartitionStatus, Problem, ShardStatus, SourceStatus, StageView, Status, Topology},
+    status::{Health, PartitionStatus, Problem, ResolverStatus, ShardStatus, SourceStatus, StageView, Status, Topology},
     topology::{SourcePlan, Wiring, diagram},
 };
 
@@ -35,7 +37,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// A resolver whose types only this knows.
 trait Declared: Send + Sync {
     fn declare(&self, registry: &mut RegistryBuilder);
-    fn source(&self) -> String;
+    fn declaration(&self) -> StreamDeclaration;
     fn bind(&self, catalog: &Catalog) -> Result<Box<dyn BatchResolver>, Mistakes>;
     fn decoder(&self, settings: &SourceSettings) -> Box<dyn BatchDecoder>;
 }
@@ -46,8 +48,8 @@ impl<R: StreamResolver> Declared for Typed<R> {
     fn declare(&self, registry: &mut RegistryBuilder) {
         registry.add_resolver(&*self.0);
     }
-    fn source(&self) -> String {
-        self.0.declaration().source
+    fn declaration(&self) -> StreamDeclaration {
+        self.0.declaration()
     }
     fn bind(&self, catalog: &Catalog) -> Result<Box<dyn BatchResolver>, Mistakes> {
         bind(Arc::clone(&self.0), catalog)
@@ -76,9 +78,10 @@ impl EngineBuilder {
         self.sources.push(Box::new(source));
         self
     }
-    /// Adds a stream resolver, and the feature class that it writes if it names one.
-    pub fn resolver<R: StreamResolver>(mut self, resolver: R) -> Self {
-        let typed = Typed(Arc::new(resolver));
+    /// Adds a stream resolver, and the feature classes that it writes if it names them. The resolvers of a source see each
+    /// message in the order in which they were added, those that take it by value last.
+    pub fn resolver<R: IntoStreamResolver>(mut self, resolver: R) -> Self {
+        let typed = Typed(Arc::new(resolver.into_resolver()));
         typed.declare(&mut self.registry);
         self.resolvers.push(Arc::new(typed));
         self
@@ -123,7 +126,7 @@ impl EngineBuilder {
         for source in sources {
             // There is nothing to decode it into, so it is not even connected to.
             let name = source.settings().name.as_str();
-            if resolvers.iter().all(|resolver| resolver.source() != name) {
+            if resolvers.iter().all(|resolver| resolver.declaration().source != name) {
                 tracing::warn!(source = name, "no resolver reads this source: it is not started");
                 continue;
             }
@@ -137,12 +140,18 @@ impl EngineBuilder {
             let id =
                 catalog.source_id(source.name.as_str()).ok_or_else(|| Error::Catalog(format!("no source {}", source.name)))?;
             let discovered = Arc::new(AtomicBool::new(false));
-            let own: Vec<_> = resolvers.iter().filter(|resolver| resolver.source() == source.name.as_str()).cloned().collect();
+            let of = |resolver: &&Arc<dyn Declared>| resolver.declaration().source == source.name.as_str();
+            let mut own: Vec<_> = resolvers.iter().filter(of).cloned().collect();
+            // Whoever takes the message comes last, so that it is not decoded again for the others.
+            own.sort_by_key(|resolver| resolver.declaration().by_value);
+            let counts: Vec<_> =
+                own.iter().map(|resolver| (resolver.declaration().name, Arc::<ResolverCounts>::default())).collect();
             views.push(SourceView {
                 settings: source.clone(),
                 kind,
                 running: Arc::clone(&running),
                 discovered: discovered.clone(),
+                counts: counts.clone(),
             });
             let Some(first) = own.first().cloned() else { continue };
             let decoded = source.clone();
@@ -150,6 +159,7 @@ impl EngineBuilder {
                 running,
                 decoder: Arc::new(move || first.decoder(&decoded)),
                 resolvers: Arc::new(move |catalog| own.iter().map(|resolver| resolver.bind(catalog)).collect()),
+                counts,
             });
             let weak = Arc::downgrade(&wiring);
             let label = format!("source_supervisor {}", source.name);
@@ -191,6 +201,21 @@ pub(crate) struct SourceView {
     kind: &'static str,
     running: Arc<dyn RunningSource>,
     discovered: Arc<AtomicBool>,
+    counts: Vec<(String, Arc<ResolverCounts>)>,
+}
+
+impl SourceView {
+    fn resolvers(&self) -> Vec<ResolverStatus> {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let one = |(name, counts): &(String, Arc<ResolverCounts>)| ResolverStatus {
+            name: name.clone(),
+            applied: read(&counts.applied),
+            nothing: read(&counts.nothing),
+            skipped: read(&counts.skipped),
+            failed: read(&counts.failed),
+        };
+        self.counts.iter().map(one).collect()
+    }
 }
 
 pub(crate) struct Inner {
@@ -363,7 +388,12 @@ impl EngineHandle {
                 }
             }
             partitions.sort_by_key(|partition| partition.partition);
-            SourceStatus { name: source.settings.name.to_string(), kind: source.kind, partitions }
+            SourceStatus {
+                name: source.settings.name.to_string(),
+                kind: source.kind,
+                partitions,
+                resolvers: source.resolvers(),
+            }
         });
         let sources = sources.collect();
         let shard = |reader: &karst_state::ShardReader| {

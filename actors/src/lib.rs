@@ -34,7 +34,7 @@ pub mod topology;
 pub use topology::diagram;
 
 pub mod status;
-pub use status::{Health, PartitionStatus, Problem, ShardStatus, SourceStatus, StageView, Status, Topology};
+pub use status::{Health, PartitionStatus, Problem, ResolverStatus, ShardStatus, SourceStatus, StageView, Status, Topology};
 
 pub mod late;
 pub use late::{Candidate, PartitionLateness, SourceLateness};

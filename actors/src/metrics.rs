@@ -1,7 +1,13 @@
 //! The metrics of the path. Handles are made once per stage and counted once per batch (a lookup per event costs more than
 //! applying the event: reference figures in ARCHITECTURE.md).
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use karst_state::Lateness;
 use karst_types::{Outcome, Outcomes, ProcessingTime, Reason, Records, Updates, lateness::BORDERS};
@@ -11,7 +17,7 @@ use metrics::{
 
 use karst_state::LetterCounts;
 
-use crate::partition::Partition;
+use crate::{partition::Partition, stream_resolver::Tally};
 
 /// Tells the recorder what each metric is. Call it after the recorder has been installed. Totals count what was done, so records
 /// that are read again after a rewind count again; what became of each record once is in `Status`.
@@ -45,6 +51,11 @@ pub fn describe_metrics() {
     describe_counter!("karst_actors_applied_records_total", Unit::Count, "records for which a resolver wrote something");
     describe_counter!("karst_actors_skipped_records_total", Unit::Count, "records for which no resolver wrote anything");
     describe_counter!("karst_actors_dead_letters_total", Unit::Count, "records put aside, by reason");
+    describe_counter!(
+        "karst_actors_resolver_events_total",
+        Unit::Count,
+        "events that a resolver was given, by what it did: applied, nothing (wrote none), skipped (by its parse function), failed"
+    );
     describe_counter!("karst_actors_updates_total", Unit::Count, "updates written by resolvers");
     describe_counter!("karst_actors_applied_updates_total", Unit::Count, "updates applied by a shard");
     describe_gauge!("karst_actors_lag_records", Unit::Count, "records between the position and the end of a partition");
@@ -169,17 +180,67 @@ pub(crate) struct ResolverMetrics {
     late: Vec<Counter>,
     corrected: Counter,
     buckets: Vec<Counter>,
+    /// In the order of the resolvers.
+    resolvers: Vec<OneResolver>,
+}
+
+struct OneResolver {
+    counts: Arc<ResolverCounts>,
+    applied: Counter,
+    nothing: Counter,
+    skipped: Counter,
+    failed: Counter,
+}
+
+/// What a resolver did since the engine started, in all partitions of its source; what [`ResolverStatus`] shows.
+///
+/// [`ResolverStatus`]: crate::ResolverStatus
+#[derive(Default)]
+pub(crate) struct ResolverCounts {
+    pub(crate) applied: AtomicU64,
+    pub(crate) nothing: AtomicU64,
+    pub(crate) skipped: AtomicU64,
+    pub(crate) failed: AtomicU64,
+}
+
+impl OneResolver {
+    fn new(source: &str, resolver: &str, counts: Arc<ResolverCounts>) -> Self {
+        let counter = |outcome: &'static str| counter!("karst_actors_resolver_events_total", "source" => source.to_owned(), "resolver" => resolver.to_owned(), "outcome" => outcome);
+        Self {
+            counts,
+            applied: counter("applied"),
+            nothing: counter("nothing"),
+            skipped: counter("skipped"),
+            failed: counter("failed"),
+        }
+    }
+    fn ran(&self, tally: &Tally) {
+        let Self { counts, applied, nothing, skipped, failed } = self;
+        for (metric, count, more) in [
+            (applied, &counts.applied, tally.wrote),
+            (nothing, &counts.nothing, tally.nothing),
+            (skipped, &counts.skipped, tally.skipped),
+            (failed, &counts.failed, tally.failed),
+        ] {
+            if more > 0 {
+                metric.increment(more);
+                count.fetch_add(more, Ordering::Relaxed);
+            }
+        }
+    }
 }
 
 impl ResolverMetrics {
-    pub(crate) fn new<'a>(partition: &Partition, resolvers: impl Iterator<Item = &'a str>) -> Self {
+    pub(crate) fn new(partition: &Partition, resolvers: &[(String, Arc<ResolverCounts>)]) -> Self {
         let source = [("source", partition.settings.name.to_string())];
         let name = || partition.settings.name.to_string();
-        let late = |resolver: &str| counter!("karst_actors_late_resolver_events_total", "source" => name(), "resolver" => resolver.to_owned());
+        let late = |(resolver, _): &(String, Arc<ResolverCounts>)| counter!("karst_actors_late_resolver_events_total", "source" => name(), "resolver" => resolver.clone());
         let le = BORDERS.iter().map(|border| border.secs_f64().to_string()).chain(["+Inf".to_owned()]);
         let bucket = |le| counter!("karst_actors_lateness_seconds_bucket", "source" => name(), "le" => le);
+        let one = |(name, counts): &(String, Arc<ResolverCounts>)| OneResolver::new(&source[0].1, name, Arc::clone(counts));
         Self {
-            late: resolvers.map(late).collect(),
+            resolvers: resolvers.iter().map(one).collect(),
+            late: resolvers.iter().map(late).collect(),
             corrected: counter!("karst_actors_corrected_events_total", &source),
             buckets: le.map(bucket).collect(),
             applied: counter!("karst_actors_applied_records_total", &source),
@@ -189,7 +250,8 @@ impl ResolverMetrics {
         }
     }
     /// `failed`: what this stage itself found dead.
-    pub(crate) fn resolved(&self, outcomes: &[Outcome], updates: &Updates, failed: &[Outcome]) {
+    pub(crate) fn resolved(&self, outcomes: &[Outcome], updates: &Updates, failed: &[Outcome], tallies: &[Tally]) {
+        self.resolvers.iter().zip(tallies).for_each(|(resolver, tally)| resolver.ran(tally));
         let count = |wanted: Outcome| outcomes.iter().filter(|outcome| **outcome == wanted).count() as u64;
         self.applied.increment(count(Outcome::Applied));
         self.skipped.increment(count(Outcome::Skipped));

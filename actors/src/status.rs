@@ -47,6 +47,24 @@ pub struct SourceStatus {
     pub kind: &'static str,
     /// Its partitions; empty while they are not known.
     pub partitions: Vec<PartitionStatus>,
+    /// Its resolvers, in the order in which they see a message.
+    pub resolvers: Vec<ResolverStatus>,
+}
+
+/// What a resolver did with the events that it was given, since the engine started. Events that are read again after a rewind
+/// count again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ResolverStatus {
+    /// Its name.
+    pub name: String,
+    /// Events of which it wrote something (nothing of them is kept where another resolver failed on the same record).
+    pub applied: u64,
+    /// Events of which it wrote nothing.
+    pub nothing: u64,
+    /// Events that its parse function said are none of its.
+    pub skipped: u64,
+    /// Events on which it, or its parse function, failed.
+    pub failed: u64,
 }
 
 /// How far a partition is.

@@ -3,15 +3,17 @@
 //! Invariants:
 //! - a record's updates stand together and in the order of its offset, whatever the number of resolvers;
 //! - a record on which one resolver fails writes nothing, and is a dead letter: the unit is the record;
+//! - a message is decoded once for all resolvers, whatever their number and their parse functions, as long as at most one
+//!   takes it by value, which then runs last;
 //! - a panic leaves no trace: updates are gathered in a batch of their own that is thrown away with the failed attempt.
 
 use std::{mem, sync::Arc};
 
-use karst_connectors::BatchDecoder;
-use karst_features::{BatchResolver, Ran};
+use karst_connectors::{BatchDecoder, Decoded};
+use karst_features::{BatchResolver, EventBatch, Ran};
 use karst_runtime::{Mailbox, Stage, StageError};
 use karst_state::Lateness;
-use karst_types::{Outcome, Reason, Updates, update::Cause};
+use karst_types::{Outcome, Reason, Records, Updates, update::Cause};
 
 use crate::{
     dead_letter::{Fault, dead_letter},
@@ -34,57 +36,106 @@ pub(crate) struct StreamResolver {
     pub(crate) metrics: ResolverMetrics,
 }
 
+/// What a resolver did with the events of a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) wrote: u64,
+    pub(crate) nothing: u64,
+    pub(crate) skipped: u64,
+    pub(crate) failed: u64,
+    needs_message: u64,
+}
+
+impl Tally {
+    fn count(&mut self, ran: &Ran) {
+        match ran {
+            Ran::NotRun => {}
+            Ran::Wrote => self.wrote += 1,
+            Ran::Nothing => self.nothing += 1,
+            Ran::Skipped => self.skipped += 1,
+            Ran::Failed { .. } => self.failed += 1,
+            Ran::NeedsMessage => self.needs_message += 1,
+        }
+    }
+}
+
+/// What the resolvers made of a batch: one result per record, one tally per resolver.
+struct Run {
+    updates: Updates,
+    results: Vec<Ran>,
+    tallies: Vec<Tally>,
+}
+
 impl StreamResolver {
-    fn run(&mut self, events: &mut Events) -> (Updates, Vec<Ran>) {
+    fn run(&mut self, events: &mut Events) -> Run {
         let count = events.causes.len();
-        let mut updates = Updates::with_capacity(self.partition.source, self.partition.id, count, count * UPDATE_BYTES);
-        let mut results = Vec::with_capacity(count);
+        let fresh = || Updates::with_capacity(self.partition.source, self.partition.id, count, count * UPDATE_BYTES);
+        let mut run =
+            Run { updates: fresh(), results: Vec::with_capacity(count), tallies: vec![Tally::default(); self.resolvers.len()] };
         let whole = !events.messages.as_any_mut().is::<crate::protocol::NoMessages>();
-        if let [only] = &mut self.resolvers[..]
+        if let ([only], [tally]) = (&mut self.resolvers[..], &mut run.tallies[..])
             && whole
         {
-            only.run(&mut *events.messages, &events.causes, &mut updates, &mut results);
-            if !results.contains(&Ran::NeedsMessage) {
-                return (updates, results);
+            only.run(&mut batch(events), &mut run.updates, &mut run.results);
+            run.results.iter().for_each(|ran| tally.count(ran));
+            if tally.needs_message == 0 {
+                return run;
             }
             // A second attempt after a failure: messages were taken. Start over, record by record.
-            updates = Updates::with_capacity(self.partition.source, self.partition.id, count, count * UPDATE_BYTES);
-            results.clear();
+            *tally = Tally::default();
+            run.updates = fresh();
+            run.results.clear();
         }
         for index in 0..count {
             let ran = match events.causes[index] {
                 None => Ran::NotRun,
-                Some(cause) => self.run_record(events, index, cause, &mut updates, whole),
+                Some(cause) => self.run_record(events, index, cause, &mut run.updates, &mut run.tallies, whole),
             };
-            results.push(ran);
+            run.results.push(ran);
         }
-        (updates, results)
+        run
     }
 
-    /// All resolvers on one record.
-    fn run_record(&mut self, events: &mut Events, index: usize, cause: Cause, updates: &mut Updates, whole: bool) -> Ran {
+    /// All resolvers on one record. Its message is the one that was decoded for all of them; only where it is gone, since it
+    /// was taken, it is decoded again.
+    fn run_record(
+        &mut self,
+        events: &mut Events,
+        index: usize,
+        cause: Cause,
+        updates: &mut Updates,
+        tallies: &mut [Tally],
+        whole: bool,
+    ) -> Ran {
+        let at = events.first + index;
+        let records = Arc::clone(&events.records);
+        let mut again: Option<Decoded> = None;
         let mut wrote = false;
-        for resolver in &mut self.resolvers {
-            let mut ran =
-                if whole { resolver.run_record(&mut *events.messages, index, cause, updates) } else { Ran::NeedsMessage };
+        for (resolver, tally) in self.resolvers.iter_mut().zip(tallies) {
+            let mut ran = match &mut again {
+                None if whole => resolver.run_record(&mut batch(events), index, updates),
+                None => Ran::NeedsMessage,
+                Some(decoded) => resolver.run_record(&mut one(decoded, &records, at, &[Some(cause)]), 0, updates),
+            };
             if ran == Ran::NeedsMessage {
-                let at = events.first + index;
-                let mut again = self.decoder.decode(&events.records.slice(at..at + 1));
-                ran = resolver.run_record(&mut *again.messages, 0, cause, updates);
+                let decoded = again.insert(self.decoder.decode(&records.slice(at..at + 1)));
+                ran = resolver.run_record(&mut one(decoded, &records, at, &[Some(cause)]), 0, updates);
             }
+            tally.count(&ran);
             match ran {
                 Ran::Wrote => wrote = true,
                 Ran::Failed { .. } => {
                     updates.retract(cause.offset);
                     return ran;
                 }
-                Ran::NotRun | Ran::Nothing | Ran::NeedsMessage => {}
+                Ran::NotRun | Ran::Nothing | Ran::Skipped | Ran::NeedsMessage => {}
             }
         }
         if wrote { Ran::Wrote } else { Ran::Nothing }
     }
 
-    fn settle(&self, events: &mut Events, updates: Updates, results: Vec<Ran>) -> Resolved {
+    fn settle(&self, events: &mut Events, run: Run) -> Resolved {
+        let Run { updates, results, tallies } = run;
         let mut failed = Vec::new();
         let mut corrected = 0;
         for (index, ran) in results.into_iter().enumerate() {
@@ -107,11 +158,11 @@ impl StreamResolver {
                     let fault = Fault { stage: STAGE, reason, error: &error, watermark: None, attempt: 1 };
                     events.dead_letters.push(dead_letter(record, &self.partition.settings, fault));
                 }
-                Ran::NotRun | Ran::Nothing | Ran::NeedsMessage => {}
+                Ran::NotRun | Ran::Nothing | Ran::Skipped | Ran::NeedsMessage => {}
             }
         }
         let lateness = Lateness { events: events.buckets.iter().copied().collect(), corrected };
-        self.metrics.resolved(&events.outcomes, &updates, &failed);
+        self.metrics.resolved(&events.outcomes, &updates, &failed, &tallies);
         self.metrics.judged(&events.outcomes, &lateness);
         let last = events.first + events.causes.len() - 1;
         Resolved {
@@ -131,6 +182,16 @@ impl StreamResolver {
     }
 }
 
+/// The events, as resolvers take them.
+fn batch(events: &mut Events) -> EventBatch<'_> {
+    EventBatch { messages: &mut *events.messages, records: &events.records, first: events.first, causes: &events.causes }
+}
+
+/// The same for one record that was decoded again.
+fn one<'a>(decoded: &'a mut Decoded, records: &'a Records, at: usize, causes: &'a [Option<Cause>]) -> EventBatch<'a> {
+    EventBatch { messages: &mut *decoded.messages, records, first: at, causes }
+}
+
 impl Stage for StreamResolver {
     type Message = Events;
     type Control = NoControl;
@@ -140,8 +201,8 @@ impl Stage for StreamResolver {
             return Ok(()); // taken apart by an attempt that was cut off; the router misses it and asks again
         }
         reached(STAGE, &self.partition.label, events.outcomes.len());
-        let (updates, results) = self.run(events);
-        let resolved = self.settle(events, updates, results);
+        let run = self.run(events);
+        let resolved = self.settle(events, run);
         self.send(resolved).await
     }
 
@@ -153,7 +214,7 @@ impl Stage for StreamResolver {
         let updates = Updates::new(self.partition.source, self.partition.id);
         let failed = Ran::Failed { reason: Reason::Panicked, error: format!("a resolver panicked: {cause}") };
         let results = events.causes.iter().map(|cause| if cause.is_some() { failed.clone() } else { Ran::NotRun }).collect();
-        let resolved = self.settle(events, updates, results);
+        let resolved = self.settle(events, Run { updates, results, tallies: Vec::new() });
         self.send(resolved).await
     }
 }

@@ -18,7 +18,7 @@ use karst_types::{Clock, ShardId};
 use parking_lot::Mutex;
 
 use crate::{
-    metrics::{LetterMetrics, ParseMetrics, PartitionMetrics, ResolverMetrics, ShardMetrics},
+    metrics::{LetterMetrics, ParseMetrics, PartitionMetrics, ResolverCounts, ResolverMetrics, ShardMetrics},
     parse_stage::ParseStage,
     partition::Partition,
     protocol::MakeDecoder,
@@ -54,6 +54,8 @@ pub(crate) struct SourcePlan {
     pub(crate) running: Arc<dyn RunningSource>,
     pub(crate) decoder: MakeDecoder,
     pub(crate) resolvers: MakeResolvers,
+    /// By name, in the same order.
+    pub(crate) counts: Vec<(String, Arc<ResolverCounts>)>,
 }
 
 /// Binds the resolvers of a source; each stage has its own.
@@ -185,10 +187,10 @@ impl Wiring {
         });
         let (own, decoder, resolvers, catalog) =
             (Arc::clone(partition), Arc::clone(&source.decoder), Arc::clone(&source.resolvers), Arc::clone(&self.catalog));
+        let counts = source.counts.clone();
         let stream_resolver = spawn_on(&back, at_resolver, spec("stream_resolver"), move || {
             let resolvers = resolvers(&catalog).map_err(|mistakes| StageError::broken(mistakes.to_string()))?;
-            let names = resolvers.iter().map(|resolver| resolver.declaration().name.as_str());
-            let metrics = ResolverMetrics::new(&own, names);
+            let metrics = ResolverMetrics::new(&own, &counts);
             Ok(StreamResolver { partition: Arc::clone(&own), resolvers, decoder: decoder(), next: to_router.clone(), metrics })
         });
         let (own, count, shards, clock) =

@@ -9,7 +9,7 @@
 use std::{marker::PhantomData, sync::Arc};
 
 use karst_types::{
-    ClassId, FeatureSlot, Reason, Updates,
+    ClassId, FeatureSlot, Reason, Record, Records, Updates,
     entity::KEY_BYTES_MAX,
     message::{AnyMessages, Messages},
     update::Cause,
@@ -26,8 +26,10 @@ pub enum Ran {
     NotRun,
     /// It wrote at least one update.
     Wrote,
-    /// It wrote nothing: skipped.
+    /// It wrote nothing.
     Nothing,
+    /// It did not run, since its parse function said that the message is none of its.
+    Skipped,
     /// The record's slot was empty, since a resolver before it took the message: decode the record again, and call
     /// [`BatchResolver::run_record`].
     NeedsMessage,
@@ -40,26 +42,37 @@ pub enum Ran {
     },
 }
 
+/// The events of a batch: slot `i` of each field belongs to record `first + i` of `records`.
+pub struct EventBatch<'a> {
+    /// The messages, decoded.
+    pub messages: &'a mut dyn AnyMessages,
+    /// The records that they came in.
+    pub records: &'a Records,
+    /// Which record belongs to slot 0.
+    pub first: usize,
+    /// `None` for records that are not to be run.
+    pub causes: &'a [Option<Cause>],
+}
+
 /// A bound resolver whose types the holder does not know.
 pub trait BatchResolver: Send {
     /// What it is.
     fn declaration(&self) -> &StreamDeclaration;
 
-    /// Runs the resolver over a batch, record by record: `causes[i]` belongs to slot `i`, and is `None` for records that
-    /// are not to be run. Appends one [`Ran`] per slot to `results`.
+    /// Runs the resolver over a batch, record by record. Appends one [`Ran`] per slot to `results`.
     ///
     /// With several resolvers on one source, `updates` would not be in the order of offsets after the second: then call
     /// [`run_record`](Self::run_record) for each record and each resolver in turn.
     ///
     /// # Panics
-    /// If `batch` holds other messages than declared, or is not as long as `causes`; and when the resolver panics.
-    fn run(&mut self, batch: &mut dyn AnyMessages, causes: &[Option<Cause>], updates: &mut Updates, results: &mut Vec<Ran>);
+    /// If `batch` holds other messages than declared, or not one per cause; and when the resolver panics.
+    fn run(&mut self, batch: &mut EventBatch<'_>, updates: &mut Updates, results: &mut Vec<Ran>);
 
     /// Runs the resolver for slot `index` alone.
     ///
     /// # Panics
     /// As [`run`](Self::run), and if there is no such slot.
-    fn run_record(&mut self, batch: &mut dyn AnyMessages, index: usize, cause: Cause, updates: &mut Updates) -> Ran;
+    fn run_record(&mut self, batch: &mut EventBatch<'_>, index: usize, updates: &mut Updates) -> Ran;
 }
 
 /// Where the values of a row go: made once, by [`bind`].
@@ -84,10 +97,18 @@ pub struct UpdateWriter<'a, Row> {
     updates: &'a mut Updates,
     route: &'a Route,
     cause: Cause,
+    skipped: bool,
     rows: PhantomData<fn(Row)>,
 }
 
 impl<Row: UpdateRow> UpdateWriter<'_, Row> {
+    /// Says that the message is none of this resolver's, as a parse function does that returns `None`: the record counts as
+    /// skipped by it.
+    #[inline]
+    pub fn skip(&mut self) {
+        self.skipped = true;
+    }
+
     /// Writes one row: new values of one entity.
     ///
     /// # Errors
@@ -190,12 +211,15 @@ struct Bound<R> {
 
 impl<R: StreamResolver> Bound<R> {
     #[inline]
-    fn resolve(&self, slot: &mut Option<R::Message>, cause: Cause, updates: &mut Updates) -> Ran {
-        let Some(message) = MessageSlot::new(slot) else { return Ran::NeedsMessage };
+    fn resolve(&self, slot: &mut Option<R::Message>, record: Record<'_>, cause: Cause, updates: &mut Updates) -> Ran {
+        let Some(message) = MessageSlot::new(slot, record) else { return Ran::NeedsMessage };
         let before = updates.len();
-        let mut writer = UpdateWriter { updates, route: &self.route, cause, rows: PhantomData };
-        match self.resolver.resolve(message, &mut writer) {
+        let mut writer = UpdateWriter { updates, route: &self.route, cause, skipped: false, rows: PhantomData };
+        let resolved = self.resolver.resolve(message, &mut writer);
+        let skipped = writer.skipped;
+        match resolved {
             Ok(()) if updates.len() > before => Ran::Wrote,
+            Ok(()) if skipped => Ran::Skipped,
             Ok(()) => Ran::Nothing,
             Err(ResolverError { reason, message }) => {
                 updates.truncate(before);
@@ -220,20 +244,23 @@ impl<R: StreamResolver> BatchResolver for Bound<R> {
         &self.declaration
     }
 
-    fn run(&mut self, batch: &mut dyn AnyMessages, causes: &[Option<Cause>], updates: &mut Updates, results: &mut Vec<Ran>) {
-        let messages = self.typed(batch);
+    fn run(&mut self, batch: &mut EventBatch<'_>, updates: &mut Updates, results: &mut Vec<Ran>) {
+        let EventBatch { ref mut messages, records, first, causes } = *batch;
+        let messages = self.typed(&mut **messages);
         assert_eq!(messages.slots.len(), causes.len(), "one cause per slot");
         results.reserve(causes.len());
-        for (slot, cause) in messages.slots.iter_mut().zip(causes) {
+        for (index, (slot, cause)) in messages.slots.iter_mut().zip(causes).enumerate() {
             results.push(match cause {
-                Some(cause) => self.resolve(slot, *cause, updates),
+                Some(cause) => self.resolve(slot, Record::new(records, first + index), *cause, updates),
                 None => Ran::NotRun,
             });
         }
     }
 
-    fn run_record(&mut self, batch: &mut dyn AnyMessages, index: usize, cause: Cause, updates: &mut Updates) -> Ran {
-        let messages = self.typed(batch);
-        self.resolve(&mut messages.slots[index], cause, updates)
+    fn run_record(&mut self, batch: &mut EventBatch<'_>, index: usize, updates: &mut Updates) -> Ran {
+        let EventBatch { ref mut messages, records, first, causes } = *batch;
+        let Some(cause) = causes[index] else { return Ran::NotRun };
+        let messages = self.typed(&mut **messages);
+        self.resolve(&mut messages.slots[index], Record::new(records, first + index), cause, updates)
     }
 }

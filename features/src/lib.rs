@@ -4,7 +4,7 @@
 //! schema is known at compile time; typed Rust is a fast path, and the macros of `karst-macros` write nothing that cannot
 //! be written by hand.
 //!
-//! Reading order: [`feature`], [`resolver`], [`row`], [`registry`], [`catalog`], [`batch`], [`staleness`], [`plan`].
+//! Reading order: [`feature`], [`resolver`], [`parse`], [`row`], [`registry`], [`catalog`], [`batch`], [`staleness`], [`plan`].
 //! The two types to start from are [`FeatureClass`] and [`Registry`].
 //!
 //! # By hand
@@ -15,7 +15,8 @@
 //! use std::sync::Arc;
 //! use karst_features::*;
 //! use karst_types::{
-//!     EventTime, FieldSchema, Message, MessageSchema, Offset, PartitionId, SourceId, Updates, message::Messages, update::Cause,
+//!     BrokerTime, EventTime, FieldSchema, Message, MessageSchema, Offset, PartitionId, Records, SourceId, Updates,
+//!     message::Messages, update::Cause,
 //! };
 //!
 //! #[derive(serde::Deserialize)]
@@ -69,7 +70,11 @@
 //! let cause = Cause { offset: Offset(0), event_time: click.at };
 //! let mut updates = Updates::new(SourceId(0), PartitionId(0));
 //! let mut ran = Vec::new();
-//! on_click.run(&mut Messages { slots: vec![Some(click)] }, &[Some(cause)], &mut updates, &mut ran);
+//! let mut records = Records::new("clicks".into(), PartitionId(0));
+//! records.push(Offset(0), BrokerTime(7), None, Some(b"{}"));
+//! let mut messages = Messages { slots: vec![Some(click)] };
+//! let mut batch = EventBatch { messages: &mut messages, records: &records, first: 0, causes: &[Some(cause)] };
+//! on_click.run(&mut batch, &mut updates, &mut ran);
 //! assert_eq!((ran, updates.len()), (vec![Ran::Wrote], 1));
 //! # Ok::<(), Mistakes>(())
 //! ```
@@ -83,7 +88,12 @@ pub mod feature;
 pub use feature::{Feature, FeatureClass, FeatureHandle, FeatureSet, Field, KeyValue};
 
 pub mod resolver;
-pub use resolver::{EventTimeField, MessageSlot, Resolved, ResolverError, StreamDeclaration, StreamResolver};
+pub use resolver::{
+    EventTimeField, IntoStreamResolver, MessageSlot, Resolved, ResolverError, StreamDeclaration, StreamResolver,
+};
+
+pub mod parse;
+pub use parse::{ParseStep, parsed, parsed_ref};
 
 pub mod row;
 pub use row::{OutputType, UpdateRow, ValueRow};
@@ -100,7 +110,7 @@ pub mod catalog;
 pub use catalog::{Catalog, CatalogChanges, CatalogClass, CatalogError, CatalogFeature};
 
 pub mod batch;
-pub use batch::{BatchResolver, Ran, UpdateWriter, bind};
+pub use batch::{BatchResolver, EventBatch, Ran, UpdateWriter, bind};
 
 pub mod staleness;
 pub use staleness::{Freshness, StalenessLimit};

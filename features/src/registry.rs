@@ -42,9 +42,9 @@ impl RegistryBuilder {
         self
     }
 
-    /// Adds a resolver, and the class that it writes.
+    /// Adds a resolver, and the classes that it names.
     pub fn add_resolver<R: StreamResolver>(&mut self, resolver: &R) -> &mut Self {
-        if let Some(class) = resolver.class() {
+        for class in resolver.classes() {
             self.add_class(class.clone());
         }
         self.add_declaration(resolver.declaration())

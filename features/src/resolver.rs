@@ -5,9 +5,9 @@
 
 use std::{any::TypeId, fmt};
 
-use karst_types::{EventTime, Message, MessageSchema, Reason};
+use karst_types::{EventTime, Message, MessageSchema, Reason, Record};
 
-use crate::{FeatureClass, Location, OutputType, UpdateRow, UpdateWriter};
+use crate::{FeatureClass, Location, OutputType, ParseStep, UpdateRow, UpdateWriter};
 
 /// What a stream resolver is, as data.
 #[derive(Clone, Debug)]
@@ -25,7 +25,11 @@ pub struct StreamDeclaration {
     pub outputs: Vec<String>,
     /// The types of these values; `None` if they are known only at run time.
     pub output_types: Option<Vec<OutputType>>,
-    /// Whether it takes the message itself, so that resolvers after it need the record decoded again. Run these last.
+    /// The parse function that runs before it, if there is one. [`message`](Self::message) is what the source holds: what
+    /// this function takes.
+    pub parse: Option<ParseStep>,
+    /// Whether it (or its parse function) takes the message itself, so that resolvers after it need the record decoded again.
+    /// Run these last.
     pub by_value: bool,
     /// For people.
     pub description: Option<String>,
@@ -48,10 +52,17 @@ impl StreamDeclaration {
             message_type: TypeId::of::<R::Message>(),
             outputs: outputs.into_iter().map(Into::into).collect(),
             output_types: R::Row::types(),
+            parse: None,
             by_value: false,
             description: None,
             declared_at: Location::here(),
         }
+    }
+    /// Names the parse function, and the type that it makes of the source's message.
+    #[must_use]
+    pub fn parse(mut self, function: impl Into<String>, makes: impl Into<String>) -> Self {
+        self.parse = Some(ParseStep { function: function.into(), makes: makes.into() });
+        self
     }
     /// Says that the resolver takes its message by value ([`MessageSlot::take`]).
     #[must_use]
@@ -79,7 +90,7 @@ impl StreamDeclaration {
     note = "put `#[stream(source = \"…\")]` on the function, or implement `StreamResolver` by hand"
 )]
 pub trait StreamResolver: Send + Sync + 'static {
-    /// The message that it takes.
+    /// The message that its source holds. All resolvers of a source share one; a parse function makes another of it.
     type Message: Message;
     /// The values of one update, in the order of the declared outputs: a tuple, or [`ValueRow`](crate::ValueRow).
     type Row: UpdateRow;
@@ -87,9 +98,9 @@ pub trait StreamResolver: Send + Sync + 'static {
     /// What it is, as data. Asked once.
     fn declaration(&self) -> StreamDeclaration;
 
-    /// The class that it writes, so that the class need not be declared a second time; `None` if that is done elsewhere.
-    fn class(&self) -> Option<&'static FeatureClass> {
-        None
+    /// The classes that it writes, so that they need not be declared a second time; none if that is done elsewhere.
+    fn classes(&self) -> Vec<&'static FeatureClass> {
+        Vec::new()
     }
 
     /// Writes what follows from one message. Writing nothing is allowed: the record counts as skipped.
@@ -103,22 +114,46 @@ pub trait StreamResolver: Send + Sync + 'static {
     ) -> Result<(), ResolverError>;
 }
 
+/// What becomes a stream resolver: one that is, or a function with `#[stream(parse = …)]`, whose source's message is known
+/// only from its parse function.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a stream resolver",
+    note = "put `#[stream(source = \"…\")]` on the function, or implement `StreamResolver` by hand"
+)]
+pub trait IntoStreamResolver {
+    /// The resolver.
+    fn into_resolver(self) -> impl StreamResolver;
+}
+
+impl<R: StreamResolver> IntoStreamResolver for R {
+    fn into_resolver(self) -> impl StreamResolver {
+        self
+    }
+}
+
 /// The message of one record: look at it, or take it.
 #[derive(Debug)]
-pub struct MessageSlot<'a, M>(&'a mut Option<M>);
+pub struct MessageSlot<'a, M> {
+    slot: &'a mut Option<M>,
+    record: Record<'a>,
+}
 
 impl<'a, M> MessageSlot<'a, M> {
     /// `None` if the slot is empty: another resolver took the message.
-    pub fn new(slot: &'a mut Option<M>) -> Option<Self> {
-        slot.is_some().then_some(Self(slot))
+    pub fn new(slot: &'a mut Option<M>, record: Record<'a>) -> Option<Self> {
+        slot.is_some().then_some(Self { slot, record })
     }
     /// The message, which stays for other resolvers.
     pub fn get(&self) -> &M {
-        self.0.as_ref().expect("the slot was full when this was made")
+        self.slot.as_ref().expect("the slot was full when this was made")
     }
     /// The message itself. Say so in the declaration ([`StreamDeclaration::by_value`]).
     pub fn take(self) -> M {
-        self.0.take().expect("the slot was full when this was made")
+        self.slot.take().expect("the slot was full when this was made")
+    }
+    /// The record that it came in: key, headers, position.
+    pub fn record(&self) -> Record<'a> {
+        self.record
     }
 }
 

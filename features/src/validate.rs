@@ -124,7 +124,7 @@ fn check_resolvers(declared: &RegistryBuilder, classes: &HashMap<&str, &FeatureC
                     "resolver \"{name}\" takes messages of type {}, but resolver \"{}\" of the same source \"{source}\" takes {} (at {})",
                     resolver.message.name, first.name, first.message.name, first.declared_at
                 ),
-                Some("a source is decoded once: all of its resolvers take the same message type".to_owned()),
+                Some(one_message_type(first, resolver)),
             ),
             Some(_) => {}
             None => {
@@ -133,6 +133,16 @@ fn check_resolvers(declared: &RegistryBuilder, classes: &HashMap<&str, &FeatureC
         }
         check_outputs(resolver, classes, found);
     }
+}
+
+/// What to do about two resolvers of a source with different messages: the one without a parse function may want one.
+fn one_message_type(first: &StreamDeclaration, second: &StreamDeclaration) -> String {
+    let help = match (&first.parse, &second.parse) {
+        (Some(_), Some(_)) => "; let their parse functions take the same one".to_owned(),
+        (None, Some(_)) => format!("; make {} of it for \"{}\" by a parse function", first.message.name, first.name),
+        (_, None) => format!("; make {} of it for \"{}\" by a parse function", second.message.name, second.name),
+    };
+    format!("a source is decoded once: all of its resolvers take the same message type{help}")
 }
 
 fn check_outputs(resolver: &StreamDeclaration, classes: &HashMap<&str, &FeatureClass>, found: &mut Found) {

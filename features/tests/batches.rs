@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use karst_features::{
-    BatchResolver, Catalog, Feature, FeatureClass, MessageSlot, Ran, Registry, Resolved, ResolverError, StreamDeclaration,
-    StreamResolver, UpdateRow, UpdateWriter, ValueRow, bind,
+    BatchResolver, Catalog, EventBatch, Feature, FeatureClass, MessageSlot, Ran, Registry, Resolved, ResolverError,
+    StreamDeclaration, StreamResolver, UpdateRow, UpdateWriter, ValueRow, bind, parsed, parsed_ref,
 };
 use karst_types::{
-    EventTime, FeatureSlot, Message, MessageSchema, Offset, PartitionId, Reason, SourceId, Updates, Value,
-    message::Messages,
+    BrokerTime, EventTime, FeatureSlot, Message, MessageSchema, Offset, PartitionId, Reason, Record, Records, SourceId,
+    Updates, Value,
+    message::{AnyMessages, Messages},
     update::{Cause, cells},
 };
 
@@ -87,6 +88,29 @@ fn by_reference() -> Box<dyn BatchResolver> {
 fn causes(count: i64) -> Vec<Option<Cause>> {
     (0..count).map(|offset| Some(Cause { offset: Offset(offset), event_time: EventTime(offset) })).collect()
 }
+/// A record for each slot.
+fn records(count: i64) -> Records {
+    let mut records = Records::new("clicks".into(), PartitionId(0));
+    for offset in 0..count {
+        let key = format!("key {offset}");
+        let headers = [("trace", Some(&b"abc"[..])), ("none", None)];
+        records.push_with_headers(Offset(offset), BrokerTime(offset), Some(key.as_bytes()), Some(b"{}"), headers.into_iter());
+    }
+    records
+}
+fn run(
+    resolver: &mut dyn BatchResolver,
+    messages: &mut dyn AnyMessages,
+    causes: &[Option<Cause>],
+    updates: &mut Updates,
+    ran: &mut Vec<Ran>,
+) {
+    let records = records(causes.len() as i64);
+    resolver.run(&mut EventBatch { messages, records: &records, first: 0, causes }, updates, ran);
+}
+fn run_first(resolver: &mut dyn BatchResolver, messages: &mut dyn AnyMessages, updates: &mut Updates) -> Ran {
+    resolver.run_record(&mut EventBatch { messages, records: &records(1), first: 0, causes: &causes(1) }, 0, updates)
+}
 fn updates() -> Updates {
     Updates::new(SourceId(0), PartitionId(0))
 }
@@ -116,7 +140,7 @@ fn cells_stand_in_the_order_of_slots_whatever_the_order_of_the_outputs() {
         let Click { users, count } = message.get();
         users.iter().try_for_each(|user| out.write(&(true, Some(count + 1), user.clone(), *count)))
     });
-    swapped.run(&mut batch, &causes(1), &mut updates, &mut ran);
+    run(&mut *swapped, &mut batch, &causes(1), &mut updates, &mut ran);
     assert_eq!(ran, [Ran::Wrote]);
     assert_eq!(written(&updates), ["0.0 ada 1=Int(4) 2=Int(5) 3=Bool(true)", "0.1 bob 1=Int(4) 2=Int(5) 3=Bool(true)"]);
 }
@@ -137,7 +161,7 @@ fn every_record_has_a_result_and_a_failed_one_leaves_nothing() {
     ];
     let mut causes = causes(8);
     causes[5] = None;
-    by_reference().run(&mut Messages { slots }, &causes, &mut updates, &mut ran);
+    run(&mut *by_reference(), &mut Messages { slots }, &causes, &mut updates, &mut ran);
     assert_eq!(
         ran,
         [
@@ -158,13 +182,12 @@ fn every_record_has_a_result_and_a_failed_one_leaves_nothing() {
 fn of_two_resolvers_of_a_record_the_failing_one_does_not_drop_the_updates_of_the_other() {
     let (mut updates, mut one, mut two) = (updates(), by_reference(), by_reference());
     let mut batch = Messages { slots: vec![click(&["ada", "bob"], 2)] };
-    let cause = causes(1)[0].unwrap();
-    assert_eq!(one.run_record(&mut batch, 0, cause, &mut updates), Ran::Wrote);
+    assert_eq!(run_first(&mut *one, &mut batch, &mut updates), Ran::Wrote);
     batch.slots[0].as_mut().unwrap().count = -1;
-    assert_eq!(two.run_record(&mut batch, 0, cause, &mut updates), failed(Reason::ResolverError, "count -1 is negative"));
+    assert_eq!(run_first(&mut *two, &mut batch, &mut updates), failed(Reason::ResolverError, "count -1 is negative"));
     assert_eq!(written(&updates).len(), 2);
     batch.slots[0].as_mut().unwrap().count = 8;
-    assert_eq!(two.run_record(&mut batch, 0, cause, &mut updates), Ran::Wrote);
+    assert_eq!(run_first(&mut *two, &mut batch, &mut updates), Ran::Wrote);
     let indices: Vec<u32> = updates.iter().map(|update| update.version.index).collect();
     assert_eq!(indices, [0, 1, 2, 3]);
 }
@@ -178,9 +201,9 @@ fn a_resolver_by_value_empties_the_slot_and_one_by_reference_does_not() {
     });
     assert!(by_value.declaration().by_value);
     let mut batch = Messages { slots: vec![click(&["ada"], 1)] };
-    by_reference().run(&mut batch, &causes(1), &mut updates, &mut ran);
-    by_value.run(&mut batch, &causes(1), &mut updates, &mut ran);
-    by_value.run(&mut batch, &causes(1), &mut updates, &mut ran);
+    run(&mut *by_reference(), &mut batch, &causes(1), &mut updates, &mut ran);
+    run(&mut *by_value, &mut batch, &causes(1), &mut updates, &mut ran);
+    run(&mut *by_value, &mut batch, &causes(1), &mut updates, &mut ran);
     assert_eq!(ran, [Ran::Wrote, Ran::Wrote, Ran::NeedsMessage]);
     assert!(batch.slots[0].is_none());
 }
@@ -191,7 +214,7 @@ fn what_a_function_returns_is_written_whatever_its_shape() {
     fn check(returned: impl Resolved<Row> + Clone + Send + Sync + 'static) -> (Ran, usize) {
         let (mut updates, mut ran) = (updates(), Vec::new());
         let mut resolver = bound(&["user.id", "user.first"], false, move |_, out| returned.clone().write(out));
-        resolver.run(&mut Messages { slots: vec![click(&[], 0)] }, &causes(1), &mut updates, &mut ran);
+        run(&mut *resolver, &mut Messages { slots: vec![click(&[], 0)] }, &causes(1), &mut updates, &mut ran);
         (ran.remove(0), updates.len())
     }
     let row = |key: &str| (key.to_owned(), 1);
@@ -215,7 +238,7 @@ fn rows_that_are_typed_only_at_run_time_are_checked_at_each_write() {
         out.write(&ValueRow(vec![Value::Str("ada".into()), second]))
     });
     let slots = (0..3).map(|count| click(&[], count)).collect();
-    resolver.run(&mut Messages { slots }, &causes(3), &mut updates, &mut ran);
+    run(&mut *resolver, &mut Messages { slots }, &causes(3), &mut updates, &mut ran);
     assert_eq!(ran, [Ran::Wrote, Ran::Wrote, failed(Reason::ResolverError, "value 2 of the update: expected int?, got bool")]);
     assert_eq!(written(&updates), ["0.0 ada 2=Null", "1.0 ada 2=Int(1)"]);
 }
@@ -239,4 +262,73 @@ fn binding_to_a_catalog_that_does_not_fit_tells_everything() {
             "resolver \"on_click\" does not write the key of its class",
         ]
     );
+}
+
+/// One of the users of a click, which is no message of its own: it cannot be decoded.
+#[derive(Debug)]
+struct User(String);
+
+fn first_user(click: &Click) -> Option<&Option<String>> {
+    click.users.first()
+}
+fn only_user(click: Click) -> Result<Option<User>, String> {
+    match click.users.as_slice() {
+        [] => Ok(None),
+        [Some(user)] => Ok(Some(User(user.clone()))),
+        users => Err(format!("{} users", users.len())),
+    }
+}
+
+#[test]
+fn what_parse_says_none_to_is_skipped_and_what_it_fails_on_has_a_reason() {
+    let (mut updates, mut ran) = (updates(), Vec::new());
+    let write = |user: User, _: Record<'_>, out: &mut UpdateWriter<'_, (String, i64)>| out.write(&(user.0, 1));
+    let mut resolver =
+        bind(Arc::new(parsed("only", "clicks", ["user.id", "user.first"], only_user, write)), &catalog()).unwrap();
+    let mut batch = Messages { slots: vec![click(&["ada"], 1), click(&[], 2), click(&["ada", "bob"], 3)] };
+    run(&mut *resolver, &mut batch, &causes(3), &mut updates, &mut ran);
+    let error = "parse function only_user: 2 users";
+    assert_eq!(ran, [Ran::Wrote, Ran::Skipped, failed(Reason::ParseFailed, error)]);
+    assert_eq!(written(&updates), ["0.0 ada 1=Int(1)"]);
+    let declaration = resolver.declaration();
+    assert_eq!(declaration.parse.as_ref().unwrap().to_string(), "only_user, which makes User");
+    assert_eq!((declaration.message.name, declaration.by_value), ("Click", true), "the source's message, and it is taken");
+}
+
+#[test]
+fn a_parse_function_may_find_a_part_of_the_message_which_then_stays() {
+    let (mut updates, mut ran) = (updates(), Vec::new());
+    let resolver = parsed_ref(
+        "first",
+        "clicks",
+        ["user.id", "user.first"],
+        first_user,
+        |user: &Option<String>, record, out: &mut UpdateWriter<'_, (Option<String>, i64)>| {
+            out.write(&(user.clone(), record.offset().0))
+        },
+    );
+    let mut resolver = bind(Arc::new(resolver), &catalog()).unwrap();
+    let mut batch = Messages { slots: vec![click(&["ada"], 1), click(&[], 2), click(&["bob"], 3)] };
+    run(&mut *resolver, &mut batch, &causes(3), &mut updates, &mut ran);
+    assert_eq!(ran, [Ran::Wrote, Ran::Skipped, Ran::Wrote]);
+    assert_eq!(written(&updates), ["0.0 ada 1=Int(0)", "2.0 bob 1=Int(2)"]);
+    assert!(batch.slots.iter().all(Option::is_some) && !resolver.declaration().by_value);
+}
+
+#[test]
+fn whoever_asks_is_told_of_the_record_also_where_the_batch_is_cut() {
+    let mut updates = updates();
+    let mut resolver = bound(&["user.id", "user.first"], false, |message, out| {
+        let record = message.record();
+        let key = String::from_utf8_lossy(record.key().unwrap_or_default()).into_owned();
+        let headers: Vec<_> = record.headers().collect();
+        assert_eq!(headers, [("trace", Some(&b"abc"[..])), ("none", None)]);
+        out.write(&(format!("{} {key}", record.position()), record.broker_time().0))
+    });
+    let mut messages = Messages { slots: vec![click(&[], 0)] };
+    let records = records(5);
+    let causes = [Some(Cause { offset: Offset(3), event_time: EventTime(0) })];
+    let mut batch = EventBatch { messages: &mut messages, records: &records, first: 3, causes: &causes };
+    assert_eq!(resolver.run_record(&mut batch, 0, &mut updates), Ran::Wrote);
+    assert_eq!(written(&updates), ["3.0 clicks[0]@3 key 3 1=Int(3)"]);
 }

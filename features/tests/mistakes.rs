@@ -187,7 +187,7 @@ fn all_mistakes_of_sources_and_resolvers_are_told_at_once() {
      hint: names begin with a lower-case letter and go on with lower-case letters, digits and \"_\", at most 64 in all
   13. resolver \"on-view\" takes messages of type View, but resolver \"on_click\" of the same source \"clicks\" takes Click (at resolvers.rs:1:1)
      at resolvers.rs:9:1
-     hint: a source is decoded once: all of its resolvers take the same message type",
+     hint: a source is decoded once: all of its resolvers take the same message type; make View of it for \"on-view\" by a parse function",
     );
 }
 
@@ -199,5 +199,22 @@ fn a_class_has_at_most_4096_features() {
     check(
         builder,
         "1 mistake in the declarations:\n  1. feature class \"user\" has 4099 features; 4096 are allowed\n     at classes.rs:1:5",
+    );
+}
+
+#[test]
+fn resolvers_of_a_source_share_the_message_that_their_parse_functions_take() {
+    let mut builder = sound();
+    let mut view = Resolver::<View>::at(2, "on_view", "clicks", &["user.id", "user.clicks"]);
+    view.1 = view.1.parse("get_user", "User");
+    let mut user = Resolver::<Click>::at(3, "on_user", "clicks", &["user.id", "user.clicks"]);
+    user.1 = user.1.parse("get_user", "User");
+    builder.add_resolver(&user).add_resolver(&view);
+    check(
+        builder,
+        "1 mistake in the declarations:
+  1. resolver \"on_view\" takes messages of type View, but resolver \"on_click\" of the same source \"clicks\" takes Click (at resolvers.rs:1:1)
+     at resolvers.rs:2:1
+     hint: a source is decoded once: all of its resolvers take the same message type; make Click of it for \"on_click\" by a parse function",
     );
 }

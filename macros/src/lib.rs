@@ -111,9 +111,35 @@ pub fn Updates(features: TokenStream) -> TokenStream {
 /// Takes the message by reference or by value (then nothing need be cloned; best when it is the only resolver of its
 /// source). Returns `Updates![…]`; `Option` of it (`None` writes nothing: the record counts as skipped); `Vec` of it (several
 /// entities); or `Result` of any of these (`Err` makes the record a dead letter). Options: `source`, `name` (default: the
-/// function's name).
+/// function's name), `parse`.
 ///
-/// `on_click` becomes a unit struct that implements `StreamResolver`; the function itself is `on_click::call`.
+/// A second argument `record: &Record` gives it the record: key, headers, position, broker time.
+///
+/// `parse = path` names a function that runs before it, and makes its message of the source's, which then is another type:
+///
+/// ```
+/// # use karst::prelude::*;
+/// # #[features(key = "id")] struct User { id: String, last_page: Str }
+/// #[derive(Message)]
+/// struct UserEvent { login: Option<Login>, click: Option<Click> }
+/// #[derive(Message)]
+/// struct Login { user_id: String }
+/// #[derive(Message)]
+/// struct Click { user_id: String, page: Str }
+///
+/// fn get_click(event: &UserEvent) -> Option<&Click> { event.click.as_ref() }
+///
+/// #[stream(source = "events", parse = get_click)]
+/// fn on_click(click: &Click) -> Updates![User::id, User::last_page] {
+///     updates!(click.user_id.clone(), click.page.clone())
+/// }
+/// ```
+///
+/// It takes the source's message by reference or by value, and `&Record` as a second argument if it asks; it returns the
+/// resolver's message, `Option` of it (`None`: the resolver is skipped), or `Result` of either (`Err`: a dead letter). For a
+/// resolver that takes its message by reference, `Option<&Child>` does, so that nothing is cloned.
+///
+/// `on_click` becomes a unit struct that implements `StreamResolver` (`IntoStreamResolver` with `parse`); the function itself is `on_click::call`.
 #[proc_macro_attribute]
 pub fn stream(options: TokenStream, item: TokenStream) -> TokenStream {
     stream::expand(options.into(), item.into()).into()

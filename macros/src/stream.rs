@@ -1,8 +1,10 @@
 //! `#[stream]`: a function becomes a stream resolver. See the attribute's page.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens, quote, quote_spanned};
-use syn::{FnArg, GenericArgument, ItemFn, Macro, PathArguments, ReturnType, Signature, Type, spanned::Spanned};
+use quote::{quote, quote_spanned};
+use syn::{
+    Expr, ExprPath, FnArg, GenericArgument, ItemFn, Macro, Meta, PathArguments, ReturnType, Signature, Type, spanned::Spanned,
+};
 
 use crate::{
     attr::{Errors, Options, doc_text, location},
@@ -10,7 +12,7 @@ use crate::{
     updates::Outputs,
 };
 
-const OPTIONS: &[&str] = &["source", "name"];
+const OPTIONS: &[&str] = &["source", "name", "parse"];
 
 pub(crate) fn expand(options: TokenStream, item: TokenStream) -> TokenStream {
     let function: ItemFn = match syn::parse2(item.clone()) {
@@ -27,12 +29,13 @@ pub(crate) fn expand(options: TokenStream, item: TokenStream) -> TokenStream {
     }
     let source = options.text("source", &mut errors);
     let name = options.text("name", &mut errors).map_or_else(|| plain(&function.sig.ident), |name| name.value());
+    let parse = parse(&options, &mut errors);
     check_signature(&function.sig, &mut errors);
-    let message = message(&function.sig, &mut errors);
+    let taken = taken(&function.sig, &mut errors);
     let updates = updates(&function.sig, &mut errors).map(|updates| Outputs::read(updates.tokens.clone()));
-    match (errors.tokens(), source, message, updates) {
-        (None, Some(source), Some(message), Some(Ok(outputs))) => {
-            resolver(&function, &name, &source.value(), &message, &outputs)
+    match (errors.tokens(), source, taken, updates) {
+        (None, Some(source), Some(taken), Some(Ok(outputs))) => {
+            Resolver { function: &function, name, source: source.value(), parse, taken, outputs }.tokens()
         }
         // Mistakes inside `Updates![…]` are told by that macro, which the function keeps; its body can only add noise.
         (errors, _, _, Some(Err(_))) => {
@@ -58,33 +61,63 @@ fn check_signature(signature: &Signature, errors: &mut Errors) {
     }
 }
 
+/// The function of `parse = path`.
+fn parse(options: &Options, errors: &mut Errors) -> Option<ExprPath> {
+    let meta = options.get("parse")?;
+    if let Meta::NameValue(pair) = meta {
+        let mut value = &pair.value;
+        // Where a macro_rules handed it over.
+        while let Expr::Group(group) = value {
+            value = &group.expr;
+        }
+        if let Expr::Path(path) = value {
+            return Some(path.clone());
+        }
+    }
+    errors.add(
+        meta,
+        "expected the path of a function that makes the resolver's message of the source's: `parse = get_click_event`, a `fn(&Parent) -> Option<Child>`",
+    );
+    None
+}
+
 /// What the function takes.
 struct Taken {
     ty: Type,
     by_value: bool,
+    record: Option<RecordArgument>,
 }
 
-fn message(signature: &Signature, errors: &mut Errors) -> Option<Taken> {
-    const ONE: &str = "a stream resolver takes one argument, its message: `click: &Click` or `click: Click`";
-    match signature.inputs.len() {
-        0 => errors.add(&signature.ident, ONE),
-        1 => {}
-        _ => signature.inputs.iter().skip(1).for_each(|more| errors.add(more, ONE)),
+/// The second argument.
+struct RecordArgument {
+    ty: Type,
+    by_value: bool,
+}
+
+fn taken(signature: &Signature, errors: &mut Errors) -> Option<Taken> {
+    const MESSAGE: &str = "a stream resolver takes its message: `click: &Click` or `click: Click`; and, if it asks for the record, `record: &Record` after it";
+    if signature.inputs.is_empty() {
+        errors.add(&signature.ident, MESSAGE);
     }
-    match signature.inputs.first()? {
+    signature.inputs.iter().skip(2).for_each(|more| errors.add(more, MESSAGE));
+    let mut types = signature.inputs.iter().filter_map(|argument| match argument {
         FnArg::Receiver(receiver) => {
-            errors.add(receiver, ONE);
+            errors.add(receiver, MESSAGE);
             None
         }
-        FnArg::Typed(argument) => match &*argument.ty {
-            Type::Reference(reference) => {
-                if let Some(mutability) = &reference.mutability {
-                    errors.add(mutability, "other resolvers see the same message: take it by `&`, or by value to change it");
-                }
-                Some(Taken { ty: (*reference.elem).clone(), by_value: false })
+        FnArg::Typed(argument) => Some(&*argument.ty),
+    });
+    let (message, record) = (types.next(), types.next());
+    drop(types);
+    let record = record.map(|ty| RecordArgument { ty: ty.clone(), by_value: !matches!(ty, Type::Reference(_)) });
+    match message? {
+        Type::Reference(reference) => {
+            if let Some(mutability) = &reference.mutability {
+                errors.add(mutability, "other resolvers see the same message: take it by `&`, or by value to change it");
             }
-            ty => Some(Taken { ty: ty.clone(), by_value: true }),
-        },
+            Some(Taken { ty: (*reference.elem).clone(), by_value: false, record })
+        }
+        ty => Some(Taken { ty: ty.clone(), by_value: true, record }),
     }
 }
 
@@ -129,75 +162,158 @@ fn find_updates<'a>(ty: &'a Type, found: &mut Vec<&'a Macro>) {
     }
 }
 
-fn resolver(function: &ItemFn, name: &str, source: &str, message: &Taken, outputs: &Outputs) -> TokenStream {
-    let ItemFn { attrs, vis, sig, block } = function;
-    let ident = &sig.ident;
-    let mut call = sig.clone();
-    call.ident = syn::Ident::new("call", ident.span());
-    let is = |name: &'static str| move |attr: &&syn::Attribute| attr.path().is_ident(name);
-    let (docs, cfgs): (Vec<_>, Vec<_>) = (attrs.iter().filter(is("doc")).collect(), attrs.iter().filter(is("cfg")).collect());
-    let others = attrs.iter().filter(|attr| !attr.path().is_ident("doc") && !attr.path().is_ident("cfg"));
-    let Outputs { class, fields } = outputs;
-    let row = outputs.row();
-    let message_type = &message.ty;
-    let (taken, by_value) =
-        if message.by_value { (quote!(take), quote!(.by_value())) } else { (quote!(get), TokenStream::new()) };
-    let description = doc_text(attrs).map(|text| quote!(.description(#text)));
-    let at = location(ident.span());
-    let returned = match &sig.output {
-        ReturnType::Type(_, ty) => ty.to_token_stream(),
-        ReturnType::Default => TokenStream::new(),
-    };
-    let key_named = quote_spanned! {class.span()=>
-        const _: () = ::core::assert!(
-            #(#class::#fields.index() == 0)||*,
-            "Updates![…] does not name the key of its class: without it, nobody knows whose values they are"
-        );
-    };
-    // The error of a wrong return type is to stand at that type.
-    let write = quote_spanned!(returned.span()=> ::karst::features::Resolved::<Self::Row>::write(returned, out));
-    quote! {
-        #(#docs)*
-        #(#cfgs)*
-        #[allow(non_camel_case_types)]
-        #[derive(Clone, Copy, Debug)]
-        #vis struct #ident;
+/// For tokens of ours whose errors are to stand at `span`: they mean what they mean here, also where `span` is in a macro.
+fn at(span: Span) -> Span {
+    span.resolved_at(Span::call_site())
+}
 
-        #(#cfgs)*
-        #[allow(clippy::type_complexity)]
-        impl #ident {
-            /// The function itself.
-            #(#others)*
-            #vis #call #block
+/// All that the attribute and the function say.
+struct Resolver<'a> {
+    function: &'a ItemFn,
+    name: String,
+    source: String,
+    parse: Option<ExprPath>,
+    taken: Taken,
+    outputs: Outputs,
+}
+
+impl Resolver<'_> {
+    fn tokens(&self) -> TokenStream {
+        let ItemFn { attrs, vis, sig, block } = self.function;
+        let ident = &sig.ident;
+        let mut call = sig.clone();
+        call.ident = syn::Ident::new("call", ident.span());
+        let is = |name: &'static str| move |attr: &&syn::Attribute| attr.path().is_ident(name);
+        let (docs, cfgs): (Vec<_>, Vec<_>) =
+            (attrs.iter().filter(is("doc")).collect(), attrs.iter().filter(is("cfg")).collect());
+        let others = attrs.iter().filter(|attr| !attr.path().is_ident("doc") && !attr.path().is_ident("cfg"));
+        let Outputs { class, fields } = &self.outputs;
+        let key_named = quote_spanned! {class.span()=>
+            const _: () = ::core::assert!(
+                #(#class::#fields.index() == 0)||*,
+                "Updates![…] does not name the key of its class: without it, nobody knows whose values they are"
+            );
+        };
+        let implementation = match &self.parse {
+            None => self.stream_resolver(),
+            Some(parse) => self.with_parse(parse),
+        };
+        quote! {
+            #(#docs)*
+            #(#cfgs)*
+            #[allow(non_camel_case_types)]
+            #[derive(Clone, Copy, Debug)]
+            #vis struct #ident;
+
+            #(#cfgs)*
+            #[allow(clippy::type_complexity)]
+            impl #ident {
+                /// The function itself.
+                #(#others)*
+                #vis #call #block
+            }
+
+            #(#cfgs)*
+            #key_named
+
+            #(#cfgs)*
+            #[allow(clippy::type_complexity)]
+            #implementation
         }
+    }
 
-        #(#cfgs)*
-        #key_named
+    /// The features, as texts.
+    fn fqns(&self) -> TokenStream {
+        let Outputs { class, fields } = &self.outputs;
+        quote!([#(#class::#fields.fqn()),*])
+    }
 
-        #(#cfgs)*
-        #[allow(clippy::type_complexity)]
-        impl ::karst::features::StreamResolver for #ident {
-            type Message = #message_type;
-            type Row = #row;
+    fn classes(&self) -> TokenStream {
+        let class = &self.outputs.class;
+        quote!(<#class as ::karst::features::FeatureSet>::class())
+    }
 
-            fn declaration(&self) -> ::karst::features::StreamDeclaration {
-                ::karst::features::StreamDeclaration::of::<Self>(#name, #source, [#(#class::#fields.fqn()),*])
-                    .declared_at(#at)
-                    #by_value
-                    #description
+    /// Setters of the declaration.
+    fn setters(&self) -> TokenStream {
+        let at = location(self.function.sig.ident.span());
+        let description = doc_text(&self.function.attrs).map(|text| quote!(.description(#text)));
+        quote!(.declared_at(#at) #description)
+    }
+
+    /// Calls the function, and writes what it returned.
+    fn call(&self, message: &TokenStream) -> TokenStream {
+        let record = self.taken.record.as_ref().map(|RecordArgument { ty, by_value }| {
+            let and = (!by_value).then(|| quote_spanned!(at(ty.span())=> &));
+            quote_spanned!(at(ty.span())=> , #and record)
+        });
+        let row = self.outputs.row();
+        let returned = match &self.function.sig.output {
+            ReturnType::Type(_, ty) => ty.span(),
+            ReturnType::Default => Span::call_site(),
+        };
+        // The error of a wrong return type is to stand at that type.
+        let write = quote_spanned!(at(returned)=> ::karst::features::Resolved::<#row>::write(returned, out));
+        quote! {
+            let returned = Self::call(#message #record);
+            #write
+        }
+    }
+
+    fn stream_resolver(&self) -> TokenStream {
+        let Self { name, source, taken: Taken { ty, by_value, record }, .. } = self;
+        let ident = &self.function.sig.ident;
+        let (row, fqns, classes, setters) = (self.outputs.row(), self.fqns(), self.classes(), self.setters());
+        let (take, by_value) =
+            if *by_value { (quote!(message.take()), quote!(.by_value())) } else { (quote!(message.get()), TokenStream::new()) };
+        let record = record.as_ref().map(|_| quote!(let record = message.record();));
+        let call = self.call(&take);
+        quote! {
+            impl ::karst::features::StreamResolver for #ident {
+                type Message = #ty;
+                type Row = #row;
+
+                fn declaration(&self) -> ::karst::features::StreamDeclaration {
+                    ::karst::features::StreamDeclaration::of::<Self>(#name, #source, #fqns) #setters #by_value
+                }
+
+                fn classes(&self) -> ::std::vec::Vec<&'static ::karst::features::FeatureClass> {
+                    ::std::vec![#classes]
+                }
+
+                fn resolve(
+                    &self,
+                    message: ::karst::features::MessageSlot<'_, Self::Message>,
+                    out: &mut ::karst::features::UpdateWriter<'_, Self::Row>,
+                ) -> ::core::result::Result<(), ::karst::features::ResolverError> {
+                    #record
+                    #call
+                }
             }
+        }
+    }
 
-            fn class(&self) -> ::core::option::Option<&'static ::karst::features::FeatureClass> {
-                ::core::option::Option::Some(<#class as ::karst::features::FeatureSet>::class())
-            }
-
-            fn resolve(
-                &self,
-                message: ::karst::features::MessageSlot<'_, Self::Message>,
-                out: &mut ::karst::features::UpdateWriter<'_, Self::Row>,
-            ) -> ::core::result::Result<(), ::karst::features::ResolverError> {
-                let returned = Self::call(message.#taken());
-                #write
+    /// The source's message is known to the compiler alone, from the parse function: so this becomes a resolver by inference.
+    fn with_parse(&self, parse: &ExprPath) -> TokenStream {
+        let Self { name, source, taken: Taken { ty, by_value, record }, .. } = self;
+        let ident = &self.function.sig.ident;
+        let (row, fqns, classes, setters) = (self.outputs.row(), self.fqns(), self.classes(), self.setters());
+        let (parsed, and) = if *by_value { ("parsed", None) } else { ("parsed_ref", Some(quote!(&))) };
+        let parsed = syn::Ident::new(parsed, at(parse.span()));
+        let record = if record.is_some() { quote!(record) } else { quote!(_) };
+        let call = self.call(&quote!(message));
+        let made = quote! {
+            ::karst::features::#parsed::<_, _, _, #ty, _, _>(
+                #name, #source, #fqns, #parse,
+                |message: #and #ty,
+                 #record: ::karst::types::Record<'_>,
+                 out: &mut ::karst::features::UpdateWriter<'_, #row>| { #call },
+            )
+        };
+        quote! {
+            impl ::karst::features::IntoStreamResolver for #ident {
+                fn into_resolver(self) -> impl ::karst::features::StreamResolver {
+                    #made.declare(|declaration| declaration #setters).classes([#classes])
+                }
             }
         }
     }

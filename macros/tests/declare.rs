@@ -2,9 +2,14 @@
 
 use std::sync::Arc;
 
-use karst::features::{Catalog, FeatureSet, Mistakes, OutputType, Ran, Registry, StreamResolver, bind};
+use karst::features::{
+    Catalog, EventBatch, FeatureSet, IntoStreamResolver, Mistakes, OutputType, Ran, Registry, StreamResolver, bind,
+};
 use karst::prelude::*;
-use karst::types::{FieldSchema, Offset, PartitionId, SourceId, Updates, Value, ValueType, message::Messages, update::Cause};
+use karst::types::{
+    BrokerTime, FieldSchema, Offset, PartitionId, Records, SourceId, Updates, Value, ValueType, message::Messages,
+    update::Cause,
+};
 
 /// A click on a page.
 #[derive(Message, Debug, PartialEq)]
@@ -58,6 +63,63 @@ fn several(click: &Click) -> Result<Vec<Updates![User::id, User::r#type]>, Strin
         return Err(format!("{} clicks", click.count));
     }
     Ok((0..click.count).map(|nth| updates!(format!("{}-{nth}", click.user_id), true)).collect())
+}
+
+/// What a click says of its page; not a message, and not `Deserialize`.
+#[derive(Debug, PartialEq)]
+struct Visit {
+    user: String,
+    page: Str,
+}
+
+fn get_visit(click: &Click) -> Option<Visit> {
+    (click.page != "/").then(|| Visit { user: click.user_id.clone(), page: click.page.clone() })
+}
+
+/// The forms of a parse function, each with the same resolver behind it.
+mod parses {
+    use super::*;
+
+    pub(super) fn always(click: &Click) -> Visit {
+        Visit { user: click.user_id.clone(), page: click.page.clone() }
+    }
+    pub(super) fn by_value(Click { user_id: user, page, .. }: Click) -> Option<Visit> {
+        (page != "/").then_some(Visit { user, page })
+    }
+    pub(super) fn or_error(click: &Click) -> Result<Option<Visit>, String> {
+        if click.count > 10 { Err(format!("{} clicks", click.count)) } else { Ok(get_visit(click)) }
+    }
+    pub(super) fn of_key_k(click: &Click, record: &Record) -> Result<Visit, &'static str> {
+        if record.key() == Some(b"k") { Ok(always(click)) } else { Err("another key") }
+    }
+    pub(super) fn part(click: &Click) -> Option<&Str> {
+        (click.page != "/").then_some(&click.page)
+    }
+
+    macro_rules! resolver {
+        ($name:ident $parse:path) => {
+            #[stream(source = "clicks", parse = $parse)]
+            pub(super) fn $name(visit: Visit) -> Updates![User::id, User::last_page] {
+                updates!(visit.user, visit.page)
+            }
+        };
+    }
+    resolver!(to_visit get_visit);
+    resolver!(to_always always);
+    resolver!(to_by_value self::by_value);
+    resolver!(to_or_error or_error);
+    resolver!(to_of_key_k of_key_k);
+
+    #[stream(source = "clicks", parse = part)]
+    pub(super) fn to_part(page: &Str, record: &Record) -> Updates![User::id, User::last_page] {
+        updates!(page.to_string(), record.position().to_string().into())
+    }
+
+    /// By reference, though the parse function makes a message of its own.
+    #[stream(source = "clicks", name = "visits", parse = get_visit)]
+    pub(super) fn to_visit_ref(visit: &Visit, record: Record<'_>) -> Option<Updates![User::id, User::last_page]> {
+        Some(updates!(visit.user.clone(), format!("{:?}", record.key()?).into()))
+    }
 }
 
 fn click(json: &str) -> Click {
@@ -169,6 +231,8 @@ fn declared_by_macros_it_runs() -> Result<(), Mistakes> {
     ];
     let causes: Vec<_> = (0..3).map(|offset| Some(Cause { offset: Offset(offset), event_time: EventTime(0) })).collect();
     let mut batch = Messages { slots };
+    let mut records = Records::new("clicks".into(), PartitionId(0));
+    (0..3).for_each(|offset| records.push(Offset(offset), BrokerTime(offset), Some(b"k"), Some(b"{}")));
     let failed = Ran::Failed { reason: karst::types::Reason::ResolverError, error: "11 clicks".to_owned() };
     for (mut resolver, expected) in [
         (bind(Arc::new(on_click), &catalog)?, [Ran::Wrote, Ran::Wrote, Ran::Wrote]),
@@ -176,12 +240,63 @@ fn declared_by_macros_it_runs() -> Result<(), Mistakes> {
         (bind(Arc::new(by_value::takes), &catalog)?, [Ran::Nothing, Ran::Wrote, Ran::Wrote]),
     ] {
         let (mut updates, mut ran) = (Updates::new(SourceId(0), PartitionId(0)), Vec::new());
-        resolver.run(&mut batch, &causes, &mut updates, &mut ran);
+        let mut batch = EventBatch { messages: &mut batch, records: &records, first: 0, causes: &causes };
+        resolver.run(&mut batch, &mut updates, &mut ran);
         assert_eq!(ran, expected, "{}", resolver.declaration().name);
         let first = updates.get(0);
         let (_, cell) = karst::types::update::cells(first.cells).unwrap().next().unwrap();
         assert!(Value::decode(cell).is_some());
     }
     assert!(batch.slots.iter().all(Option::is_none), "the last one takes its messages");
+    Ok(())
+}
+
+#[test]
+fn a_parse_function_has_any_of_these_forms() -> Result<(), Mistakes> {
+    use parses::*;
+
+    let mut builder = Registry::builder();
+    builder.add_source("clicks").add_set::<User>();
+    let mut catalog = Catalog::new();
+    catalog.reconcile(&builder.freeze()?)?;
+    let mut records = Records::new("clicks".into(), PartitionId(0));
+    (0..2).for_each(|offset| records.push(Offset(offset), BrokerTime(offset), Some(b"k"), Some(b"{}")));
+    let causes: Vec<_> = (0..2).map(|offset| Some(Cause { offset: Offset(offset), event_time: EventTime(0) })).collect();
+    let failed = |error: &str| Ran::Failed { reason: karst::types::Reason::ParseFailed, error: error.to_owned() };
+    for (mut resolver, function, expected) in [
+        (bind(Arc::new(to_visit.into_resolver()), &catalog)?, "get_visit", [Ran::Wrote, Ran::Skipped]),
+        (bind(Arc::new(to_always.into_resolver()), &catalog)?, "always", [Ran::Wrote, Ran::Wrote]),
+        (bind(Arc::new(to_by_value.into_resolver()), &catalog)?, "by_value", [Ran::Wrote, Ran::Skipped]),
+        (
+            bind(Arc::new(to_or_error.into_resolver()), &catalog)?,
+            "or_error",
+            [Ran::Wrote, failed("parse function or_error: 11 clicks")],
+        ),
+        (bind(Arc::new(to_of_key_k.into_resolver()), &catalog)?, "of_key_k", [Ran::Wrote, Ran::Wrote]),
+        (bind(Arc::new(to_part.into_resolver()), &catalog)?, "part", [Ran::Wrote, Ran::Skipped]),
+        (bind(Arc::new(to_visit_ref.into_resolver()), &catalog)?, "get_visit", [Ran::Wrote, Ran::Skipped]),
+    ] {
+        let declaration = resolver.declaration();
+        assert_eq!(declaration.parse.as_ref().unwrap().function, function);
+        assert_eq!((declaration.message.name, declaration.by_value), ("Click", function == "by_value"));
+        assert!(declaration.declared_at.file.ends_with("declare.rs") && declaration.declared_at.line > 0);
+        let slots = vec![
+            Some(click(r#"{"userId":"ada","page":"/x","n":2,"referrer":"bob"}"#)),
+            Some(click(r#"{"userId":"bob","page":"/","n":11}"#)),
+        ];
+        let (mut updates, mut ran) = (Updates::new(SourceId(0), PartitionId(0)), Vec::new());
+        let mut messages = Messages { slots };
+        resolver.run(
+            &mut EventBatch { messages: &mut messages, records: &records, first: 0, causes: &causes },
+            &mut updates,
+            &mut ran,
+        );
+        assert_eq!(ran, expected, "{function}");
+    }
+    assert_eq!(
+        to_visit_ref.into_resolver().declaration().description.as_deref(),
+        Some("By reference, though the parse function makes a message of its own.")
+    );
+    assert_eq!(to_visit::call(Visit { user: "ada".into(), page: "/".into() }), ("ada".to_owned(), "/".into()));
     Ok(())
 }

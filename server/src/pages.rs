@@ -7,7 +7,9 @@ use actix_web::{
     http::{StatusCode, header},
     web::Data,
 };
-use karst::{Health, Outcomes, PartitionStatus, Problem, ShardStatus, SourceStatus, StageView, Status, Topology};
+use karst::{
+    Health, Outcomes, PartitionStatus, Problem, ResolverStatus, ShardStatus, SourceStatus, StageView, Status, Topology,
+};
 use serde_json::{Map, Value as Json, json};
 
 use crate::{guard, metrics, server::Shared, wire::Fault};
@@ -115,7 +117,15 @@ fn status_json(status: &Status) -> Json {
 
 fn source_json(source: &SourceStatus) -> Json {
     let partitions: Vec<_> = source.partitions.iter().map(partition_json).collect();
-    json!({ "name": source.name, "kind": source.kind, "partitions": partitions })
+    let resolvers: Vec<_> = source.resolvers.iter().map(resolver_json).collect();
+    json!({ "name": source.name, "kind": source.kind, "partitions": partitions, "resolvers": resolvers })
+}
+
+fn resolver_json(resolver: &ResolverStatus) -> Json {
+    json!({
+        "name": resolver.name, "applied": resolver.applied, "nothing": resolver.nothing, "skipped": resolver.skipped,
+        "failed": resolver.failed,
+    })
 }
 
 fn partition_json(partition: &PartitionStatus) -> Json {

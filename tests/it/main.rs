@@ -10,6 +10,7 @@ mod hello;
 mod late;
 mod one_event;
 mod order;
+mod parse;
 mod query;
 mod registry;
 mod restart;

@@ -18,4 +18,9 @@ fn on_click(click: &Click, pages: &[String]) -> Updates![User::id, User::last_pa
     updates!(click.user_id.clone(), pages[0].clone())
 }
 
+#[stream(source = "clicks")]
+fn on_click_too(click: &Click, record: &Record, page: &str) -> Updates![User::id, User::last_page] {
+    updates!(click.user_id.clone(), format!("{page} {}", record.offset()))
+}
+
 fn main() {}

@@ -2,7 +2,7 @@
 //!
 //! No I/O, no async, and no clock is read here: time is handed in ([`Clock`] is only the trait).
 //!
-//! Reading order: [`time`], [`position`], [`record`], [`message`], [`value`], [`entity`], [`update`], [`outcome`].
+//! Reading order: [`time`], [`position`], [`record`], [`envelope`], [`message`], [`value`], [`entity`], [`update`], [`outcome`].
 //! The two types to start from are [`Records`] (what a source hands over) and [`Updates`] (what a resolver wrote).
 
 pub mod time;
@@ -16,6 +16,9 @@ pub use position::{Offset, PartitionId, Position, SourceId, SourceName};
 
 pub mod record;
 pub use record::{RecordRef, Records};
+
+pub mod envelope;
+pub use envelope::Record;
 
 pub mod message;
 pub use message::{FieldSchema, FieldType, Invalid, Message, MessageSchema};

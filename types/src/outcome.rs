@@ -49,11 +49,13 @@ pub enum Reason {
     SchemaIncompatible,
     /// Later than the deadline of a source that keeps such records. Counted as late, not as dead: see [`Reason::is_fault`].
     Late,
+    /// The parse function of a resolver returned an error.
+    ParseFailed,
 }
 
 impl Reason {
     /// All of them, in the order of their codes.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Empty,
         Self::TooLarge,
         Self::NotUtf8,
@@ -67,6 +69,7 @@ impl Reason {
         Self::SchemaUnknown,
         Self::SchemaIncompatible,
         Self::Late,
+        Self::ParseFailed,
     ];
 
     /// Whether a letter with this reason is among the dead records. A late record is kept only for someone to look at: it was
@@ -91,6 +94,7 @@ impl Reason {
             Self::SchemaUnknown => "schema_unknown",
             Self::SchemaIncompatible => "schema_incompatible",
             Self::Late => "late",
+            Self::ParseFailed => "parse_failed",
         }
     }
 

@@ -203,7 +203,7 @@ impl<'a> RecordRef<'a> {
         (self.head.value_len != NULL).then(|| start..start + self.value_len())
     }
     /// Its headers, in order; a name may repeat, a value may be null.
-    pub fn headers(&self) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> {
+    pub fn headers(&self) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> + use<'a> {
         let mut rest = self.part(self.value_len() + self.key_len(), self.head.headers_len);
         std::iter::from_fn(move || {
             let (name_len, after) = rest.split_first_chunk::<4>()?;

@@ -43,6 +43,14 @@ pub(crate) fn status(args: &PageArgs) -> Result<ExitCode, Report> {
         list(&status["sources"]).flat_map(|source| list(&source["partitions"]).map(|p| row(source, p))).collect();
     say(table(&headings, &rows));
     say(conservation(&status));
+    let fields = ["name", "applied", "nothing", "skipped", "failed"];
+    let resolvers = |source: &Json| -> Vec<Vec<String>> {
+        list(&source["resolvers"]).map(|resolver| fields.map(|field| text(&resolver[field])).to_vec()).collect()
+    };
+    say(table(
+        &["RESOLVER", "APPLIED", "NOTHING", "SKIPPED", "FAILED"],
+        &list(&status["sources"]).flat_map(resolvers).collect::<Vec<_>>(),
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

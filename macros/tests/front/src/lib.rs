@@ -9,5 +9,5 @@ pub use serde;
 pub mod prelude {
     pub use karst_features::updates;
     pub use karst_macros::{Message, Updates, features, stream};
-    pub use karst_types::{EventTime, Invalid, Message, Str, TimeSpan};
+    pub use karst_types::{EventTime, Invalid, Message, Record, Str, TimeSpan};
 }
