@@ -11,8 +11,8 @@ pub use serde;
 
 pub use karst_actors::{
     AnswerValue, Candidate, Engine, EngineBuilder, EngineHandle, EngineSettings, Error, ErrorCode, Health, IntoValue,
-    PartitionLateness, PartitionStatus, Problem, QueryAnswer, QueryError, QueryRequest, ResolverStatus, Result, ShardStatus,
-    SourceLateness, SourceStatus, StageView, Status, Topology, describe_metrics, diagram,
+    PartitionLateness, PartitionStatus, PartitionTime, Problem, QueryAnswer, QueryError, QueryRequest, ResolverStatus, Result,
+    ShardStatus, SourceLateness, SourceStatus, SourceWatermark, StageView, Status, Topology, describe_metrics, diagram,
 };
 
 pub use karst_connectors::{

@@ -4,7 +4,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -24,6 +24,7 @@ use crate::{
     online_query::{OnlineQuery, QueryAnswer, QueryRequest},
     settings::EngineSettings,
     source_supervisor::SourceSupervisor,
+    source_time::SourceTime,
     status::{Health, PartitionStatus, Problem, ResolverStatus, ShardStatus, SourceStatus, StageView, Status, Topology},
     topology::{SourcePlan, Wiring, diagram},
 };
@@ -139,7 +140,7 @@ impl EngineBuilder {
         for (source, kind, running) in started {
             let id =
                 catalog.source_id(source.name.as_str()).ok_or_else(|| Error::Catalog(format!("no source {}", source.name)))?;
-            let discovered = Arc::new(AtomicBool::new(false));
+            let time = SourceTime::new(source.clone(), id, Arc::clone(&running), store.clone());
             let of = |resolver: &&Arc<dyn Declared>| resolver.declaration().source == source.name.as_str();
             let mut own: Vec<_> = resolvers.iter().filter(of).cloned().collect();
             // Whoever takes the message comes last, so that it is not decoded again for the others.
@@ -150,7 +151,7 @@ impl EngineBuilder {
                 settings: source.clone(),
                 kind,
                 running: Arc::clone(&running),
-                discovered: discovered.clone(),
+                time: Arc::clone(&time),
                 counts: counts.clone(),
             });
             let Some(first) = own.first().cloned() else { continue };
@@ -166,16 +167,15 @@ impl EngineBuilder {
             wiring.supervisor(
                 |host, spec| {
                     let make = move || {
-                        let (settings, plan, wiring, discovered) =
-                            (source.clone(), plan.clone(), weak.clone(), discovered.clone());
-                        Ok(SourceSupervisor { settings, id, plan, wiring, discovered })
+                        let (time, plan, wiring) = (Arc::clone(&time), plan.clone(), weak.clone());
+                        Ok(SourceSupervisor { time, id, plan, wiring })
                     };
                     spawn(host, spec, make).1
                 },
                 label,
             );
         }
-        wiring.watchdog()?;
+        wiring.watchdog(views.iter().map(|view: &SourceView| Arc::clone(&view.time)).collect())?;
         let query = OnlineQuery::new(Arc::clone(&registry), Arc::clone(&catalog), store.reader(), Arc::clone(&clock));
         let inner = Inner { settings, registry, catalog, store, clock, wiring, sources: views, query };
         Ok(Engine { handle: EngineHandle(Arc::new(inner)) })
@@ -200,7 +200,7 @@ pub(crate) struct SourceView {
     pub(crate) settings: SourceSettings,
     kind: &'static str,
     running: Arc<dyn RunningSource>,
-    discovered: Arc<AtomicBool>,
+    pub(crate) time: Arc<SourceTime>,
     counts: Vec<(String, Arc<ResolverCounts>)>,
 }
 
@@ -223,7 +223,7 @@ pub(crate) struct Inner {
     pub(crate) registry: Arc<Registry>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) store: Store,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     wiring: Arc<Wiring>,
     pub(crate) sources: Vec<SourceView>,
     query: OnlineQuery,
@@ -328,7 +328,7 @@ impl EngineHandle {
 
     fn is_drained(&self) -> bool {
         let inner = &self.0;
-        if !inner.sources.iter().all(|source| source.discovered.load(Ordering::Acquire)) {
+        if !inner.sources.iter().all(|source| source.time.is_discovered()) {
             return false;
         }
         let at_end = inner.sources.iter().all(|source| {

@@ -9,6 +9,9 @@ mod protocol;
 
 mod source_supervisor;
 
+pub mod source_time;
+pub use source_time::{PartitionTime, SourceWatermark};
+
 mod source_partition;
 
 mod parse_stage;

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use karst_runtime::progress_watermark::{PartitionState, Progress};
 use karst_state::Lateness;
 use karst_types::{Outcome, Outcomes, ProcessingTime, Reason, Records, Updates, lateness::BORDERS};
 use metrics::{
@@ -17,7 +18,7 @@ use metrics::{
 
 use karst_state::LetterCounts;
 
-use crate::{partition::Partition, stream_resolver::Tally};
+use crate::{partition::Partition, source_time::PartitionTime, stream_resolver::Tally};
 
 /// Tells the recorder what each metric is. Call it after the recorder has been installed. Totals count what was done, so records
 /// that are read again after a rewind count again; what became of each record once is in `Status`.
@@ -65,6 +66,27 @@ pub fn describe_metrics() {
         Unit::Seconds,
         "how far the log watermark of a partition is behind the clock"
     );
+    describe_gauge!(
+        "karst_actors_progress_watermark_seconds",
+        Unit::Seconds,
+        "progress watermark of a source, since the epoch: the least that any partition has reached"
+    );
+    describe_gauge!(
+        "karst_actors_progress_watermark_lag_seconds",
+        Unit::Seconds,
+        "how far the progress watermark of a source is behind the clock"
+    );
+    describe_gauge!(
+        "karst_actors_partition_state",
+        Unit::Count,
+        "1 for the state that a partition is in: active, caught_up, starved, unassigned"
+    );
+    describe_gauge!(
+        "karst_actors_partition_holds_time",
+        Unit::Count,
+        "1 for the partition that holds back the others of its source"
+    );
+    describe_gauge!("karst_actors_partition_waits", Unit::Count, "1 while a partition waits for a slower one (max_drift)");
     describe_gauge!("karst_actors_partition_paused", Unit::Count, "1 while a partition is paused by backpressure");
     describe_gauge!(
         "karst_conservation_missing",
@@ -292,6 +314,34 @@ impl LetterMetrics {
         self.kept.set(counts.kept as f64);
         self.bytes.set(counts.bytes as f64);
         self.let_go.set(counts.let_go as f64);
+    }
+}
+
+/// Of the time of one source. Looked up anew each time: once a second.
+pub(crate) struct TimeMetrics {
+    source: String,
+}
+
+impl TimeMetrics {
+    pub(crate) fn new(source: &str) -> Self {
+        Self { source: source.to_owned() }
+    }
+    pub(crate) fn look(&self, progress: &Progress, now: ProcessingTime, partitions: &[PartitionTime]) {
+        let source = || self.source.clone();
+        let seconds = progress.watermark.map_or(f64::NAN, |at| at.0 as f64 / 1e6);
+        gauge!("karst_actors_progress_watermark_seconds", "source" => source()).set(seconds);
+        gauge!("karst_actors_progress_watermark_lag_seconds", "source" => source()).set(now.0 as f64 / 1e6 - seconds);
+        for time in partitions {
+            let partition = time.partition.to_string();
+            for state in PartitionState::NAMES {
+                let is = f64::from(u8::from(time.state.name() == state));
+                gauge!("karst_actors_partition_state", "source" => source(), "partition" => partition.clone(), "state" => state).set(is);
+            }
+            let holds = f64::from(u8::from(progress.held_by == Some(time.partition)));
+            gauge!("karst_actors_partition_holds_time", "source" => source(), "partition" => partition.clone()).set(holds);
+            let waits = f64::from(u8::from(time.waits_for.is_some()));
+            gauge!("karst_actors_partition_waits", "source" => source(), "partition" => partition).set(waits);
+        }
     }
 }
 

@@ -18,6 +18,15 @@ pub(crate) type PartitionMailbox = Mailbox<NoData, PartitionControl>;
 
 const NONE: i64 = i64::MIN;
 
+/// An empty fetch at the end of a log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EndSeen {
+    /// The offset that would be written next.
+    pub(crate) offset: Offset,
+    /// No more will ever come.
+    pub(crate) finished: bool,
+}
+
 /// One partition of one source.
 pub(crate) struct Partition {
     pub(crate) settings: SourceSettings,
@@ -25,13 +34,19 @@ pub(crate) struct Partition {
     pub(crate) id: PartitionId,
     /// `flights[0]`: in stage ids, labels and messages.
     pub(crate) label: String,
+    /// Found while the source was read already: it is read from its beginning, whatever `start` says.
+    pub(crate) added: bool,
     epoch: AtomicU64,
     /// The judge's state: it survives a rebuild of the parse stage. Epoch it belongs to, and the watermark.
     judge: Mutex<(u64, LogWatermark)>,
     fetched: AtomicI64,
     watermark: AtomicI64,
     lag: AtomicI64,
-    caught_up: AtomicBool,
+    end_seen: Mutex<Option<EndSeen>>,
+    reading: AtomicBool,
+    fault: Mutex<Option<String>>,
+    held_up: AtomicBool,
+    waits_for: AtomicI64,
     paused: AtomicBool,
     rewinds: AtomicU64,
     stalled: AtomicBool,
@@ -39,19 +54,24 @@ pub(crate) struct Partition {
 }
 
 impl Partition {
-    pub(crate) fn new(settings: SourceSettings, source: SourceId, id: PartitionId) -> Arc<Self> {
+    pub(crate) fn new(settings: SourceSettings, source: SourceId, id: PartitionId, added: bool) -> Arc<Self> {
         let label = format!("{}[{}]", settings.name, id);
         Arc::new(Self {
             settings,
             source,
             id,
             label,
+            added,
             epoch: AtomicU64::new(0),
             judge: Mutex::new((0, LogWatermark::default())),
             fetched: AtomicI64::new(NONE),
             watermark: AtomicI64::new(NONE),
             lag: AtomicI64::new(NONE),
-            caught_up: AtomicBool::new(false),
+            end_seen: Mutex::default(),
+            reading: AtomicBool::new(false),
+            fault: Mutex::default(),
+            held_up: AtomicBool::new(false),
+            waits_for: AtomicI64::new(NONE),
             paused: AtomicBool::new(false),
             rewinds: AtomicU64::new(0),
             stalled: AtomicBool::new(false),
@@ -65,7 +85,7 @@ impl Partition {
 
     /// Begins an incarnation.
     pub(crate) fn next_epoch(&self) -> u64 {
-        self.caught_up.store(false, Ordering::Release);
+        *self.end_seen.lock() = None;
         self.fetched.store(NONE, Ordering::Release);
         let epoch = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
         if epoch > 1 {
@@ -87,25 +107,65 @@ impl Partition {
     }
     pub(crate) fn set_judged(&self, epoch: u64, watermark: LogWatermark) {
         *self.judge.lock() = (epoch, watermark);
+        self.tell_watermark(watermark);
+    }
+    fn tell_watermark(&self, watermark: LogWatermark) {
         let now = watermark.watermark(self.settings.disorder).map_or(NONE, |watermark| watermark.0);
         self.watermark.store(now, Ordering::Release);
     }
 
     pub(crate) fn fetched(&self, through: Offset, lag: Option<u64>, paused: bool) {
         self.fetched.store(through.0, Ordering::Release);
-        self.caught_up.store(false, Ordering::Release);
+        *self.end_seen.lock() = None;
         self.look(lag, paused);
     }
     pub(crate) fn look(&self, lag: Option<u64>, paused: bool) {
         self.lag.store(lag.map_or(NONE, |lag| lag as i64), Ordering::Relaxed);
         self.paused.store(paused, Ordering::Relaxed);
     }
-    pub(crate) fn set_caught_up(&self) {
+    /// Everything before `end` has been taken from the reader, and there was no more at that moment.
+    pub(crate) fn set_caught_up(&self, end: EndSeen) {
         self.lag.store(0, Ordering::Relaxed);
-        self.caught_up.store(true, Ordering::Release);
+        *self.end_seen.lock() = Some(end);
+    }
+    pub(crate) fn end_seen(&self) -> Option<EndSeen> {
+        *self.end_seen.lock()
+    }
+    /// It has records to hand on, and those after it take none.
+    pub(crate) fn set_held_up(&self, held_up: bool) {
+        self.held_up.store(held_up, Ordering::Relaxed);
+    }
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.held_up.load(Ordering::Relaxed)
+    }
+    /// The partition that it lets catch up (`max_drift`).
+    pub(crate) fn set_waits_for(&self, slowest: Option<PartitionId>) {
+        self.waits_for.store(slowest.map_or(NONE, |slowest| i64::from(slowest.0)), Ordering::Relaxed);
+    }
+    pub(crate) fn waits_for(&self) -> Option<PartitionId> {
+        known(&self.waits_for).map(|slowest| PartitionId(slowest as i32))
+    }
+    /// An epoch begins at `start`.
+    pub(crate) fn set_begun(&self, start: WatermarkState) {
+        self.tell_watermark(LogWatermark::restored(start.max_event_time));
+        self.reading.store(true, Ordering::Relaxed);
+        *self.fault.lock() = None;
+    }
+    /// It cannot be read, now at least: nobody is to wait for it.
+    pub(crate) fn set_failed(&self, why: String) {
+        self.reading.store(false, Ordering::Relaxed);
+        *self.fault.lock() = Some(why);
+    }
+    /// Why it cannot be read.
+    pub(crate) fn fault(&self) -> Option<String> {
+        self.fault.lock().clone()
+    }
+    /// Whether it is read, and may have more.
+    pub(crate) fn has_more(&self) -> bool {
+        self.reading.load(Ordering::Relaxed) && !self.caught_up()
     }
     pub(crate) fn caught_up(&self) -> bool {
-        self.caught_up.load(Ordering::Acquire)
+        self.end_seen().is_some()
     }
     /// The last record read in this epoch.
     pub(crate) fn fetched_through(&self) -> Option<Offset> {

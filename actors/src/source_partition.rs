@@ -6,6 +6,7 @@
 //!   that barrier;
 //! - at most `credits` batches are on the way to the shards: then nothing more is read, the source's buffer fills, and the
 //!   source pauses the partition;
+//! - a partition that is more than `max_drift` ahead of the slowest reads nothing more: its buffer fills, and so it is paused;
 //! - a batch ends exactly where the source shard stands, if it would pass that place.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -19,13 +20,17 @@ use tokio::sync::oneshot;
 use crate::{
     error::stage_error,
     metrics::PartitionMetrics,
-    partition::Partition,
+    partition::{EndSeen, Partition},
     protocol::{Fetch, Link, NoControl, NoData, PartitionControl, Passage, ShardControl, reached},
+    source_time::SourceTime,
     store_shard::{ShardMailbox, SourceShardMailbox},
 };
 
 /// How often the lag is looked at and the position told to the broker.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often a partition that is too far ahead looks whether it may go on.
+const DRIFT_LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Where the shards are reached.
 #[derive(Clone)]
@@ -36,6 +41,7 @@ pub(crate) struct Shards {
 
 pub(crate) struct SourcePartition {
     pub(crate) partition: Arc<Partition>,
+    pub(crate) time: Arc<SourceTime>,
     pub(crate) running: Arc<dyn RunningSource>,
     pub(crate) store: Store,
     pub(crate) shards: Shards,
@@ -67,7 +73,12 @@ impl SourcePartition {
         let cut = announce(&self.shards, lane, epoch).await?;
         let point = self.store.restart_point(lane);
         let mut reader = self.running.reader(self.partition.id).map_err(stage_error)?;
-        let from = reader.seek(point.after.map(Offset::next)).await.map_err(stage_error)?;
+        let mut after = point.after.map(Offset::next);
+        if after.is_none() && self.partition.added {
+            after = Some(reader.bounds().await.map_err(stage_error)?.low);
+        }
+        let from = reader.seek(after).await.map_err(stage_error)?;
+        self.partition.set_begun(point.watermark);
         tracing::info!(partition = %self.partition.label, epoch, from = from.0, "partition starts");
         self.reading = Some(Reading {
             epoch,
@@ -149,12 +160,20 @@ impl Stage for SourcePartition {
 
     async fn pull(&mut self) -> Result<(), StageError> {
         if self.reading.is_none() {
-            self.begin().await?;
+            self.begin().await.inspect_err(|error| self.partition.set_failed(error.to_string()))?;
         }
         let Some(reading) = &mut self.reading else { return Ok(()) };
         if reading.ready.is_empty() {
+            while let Some(slowest) = self.time.has_to_wait_for(&self.partition) {
+                self.partition.set_waits_for(Some(slowest));
+                let slowest = format!("{}[{slowest}], which is behind by more than max_drift", self.partition.settings.name);
+                waiting_for(&slowest, tokio::time::sleep(DRIFT_LOOK_EVERY)).await;
+            }
+            self.partition.set_waits_for(None);
             if reading.credit.is_none() {
+                self.partition.set_held_up(true); // a pull that is dropped while it waits leaves it so, and the next one waits again
                 reading.credit = Some(self.credits.acquire().await);
+                self.partition.set_held_up(false);
             }
             match reading.reader.next().await {
                 Ok(Fetched::Records(records)) => {
@@ -163,11 +182,12 @@ impl Stage for SourcePartition {
                     self.partition.fetched(last, reading.reader.lag(), reading.reader.paused());
                     reading.ready.extend(cut_at(records, reading.cut));
                 }
-                Ok(Fetched::EndOfLog { .. }) => {
-                    self.partition.set_caught_up();
+                Ok(Fetched::EndOfLog { end, finished }) => {
+                    self.partition.set_caught_up(EndSeen { offset: end, finished });
                     return Ok(());
                 }
                 Err(error) => {
+                    self.partition.set_failed(error.to_string());
                     self.reading = None; // a reader repeats its fault until it is told where to go on
                     if error.retry() == Retry::Never {
                         tracing::error!(partition = %self.partition.label, %error, "partition stops");
@@ -177,11 +197,13 @@ impl Stage for SourcePartition {
             }
         }
         // Room first, then the batch: this future may be dropped while it waits, and nothing may be lost by that.
+        self.partition.set_held_up(true);
         self.next.room().await.map_err(|_| StageError::broken("the parse stage has been stopped"))?;
         let credit = match reading.credit.take() {
             Some(credit) => credit,
             None => self.credits.acquire().await,
         };
+        self.partition.set_held_up(false);
         if let Some(records) = reading.ready.pop_front() {
             let through = records.last_offset().unwrap_or_default();
             let passage =

@@ -1,11 +1,8 @@
-//! Finds the partitions of a source and starts their paths. A broker that is not there is waited for, for as long as it takes.
+//! Finds the partitions of a source, also those that are added later, and starts their paths. A broker that is not there is waited
+//! for, for as long as it takes.
 
-use std::sync::{
-    Arc, Weak,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, Weak};
 
-use karst_connectors::SourceSettings;
 use karst_runtime::{Stage, StageError};
 use karst_types::SourceId;
 
@@ -13,17 +10,16 @@ use crate::{
     error::stage_error,
     partition::Partition,
     protocol::{NoControl, NoData},
+    source_time::SourceTime,
     topology::{SourcePlan, Wiring},
 };
 
 pub(crate) struct SourceSupervisor {
-    pub(crate) settings: SourceSettings,
+    pub(crate) time: Arc<SourceTime>,
     pub(crate) id: SourceId,
     pub(crate) plan: Arc<SourcePlan>,
     /// Weak: the wiring holds this stage.
     pub(crate) wiring: Weak<Wiring>,
-    /// Set once all partitions have their paths.
-    pub(crate) discovered: Arc<AtomicBool>,
 }
 
 impl Stage for SourceSupervisor {
@@ -41,17 +37,21 @@ impl Stage for SourceSupervisor {
     }
 
     async fn pull(&mut self) -> Result<(), StageError> {
-        if self.discovered.load(Ordering::Acquire) {
-            return std::future::pending().await;
+        let first = !self.time.is_discovered();
+        if !first {
+            tokio::time::sleep(self.time.settings.discover_interval.to_duration()).await;
         }
         let partitions = self.plan.running.partitions().await.map_err(stage_error)?;
-        if let Some(wiring) = self.wiring.upgrade() {
-            tracing::info!(source = %self.settings.name, partitions = partitions.len(), "source found");
-            for partition in partitions {
-                wiring.partition(&Partition::new(self.settings.clone(), self.id, partition), &self.plan);
-            }
+        let Some(wiring) = self.wiring.upgrade() else { return Ok(()) };
+        let unknown: Vec<_> = partitions.into_iter().filter(|partition| !self.time.knows(*partition)).collect();
+        if !unknown.is_empty() {
+            let (source, found) = (&self.time.settings.name, unknown.len());
+            tracing::info!(%source, partitions = found, added = !first, "partitions found");
         }
-        self.discovered.store(true, Ordering::Release);
+        for partition in unknown {
+            wiring.partition(&Partition::new(self.time.settings.clone(), self.id, partition, !first), &self.plan, &self.time);
+        }
+        self.time.set_discovered();
         Ok(())
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     settings::EngineSettings,
     shard_router::ShardRouter,
     source_partition::{Shards, SourcePartition},
+    source_time::SourceTime,
     store_shard::{Origins, ShardPlan},
     stream_resolver::StreamResolver,
     watchdog::Watchdog,
@@ -140,7 +141,7 @@ impl Wiring {
     }
 
     /// The path of one partition: mailboxes first, then the stages, both in the order of the path.
-    pub(crate) fn partition(&self, partition: &Arc<Partition>, source: &SourcePlan) {
+    pub(crate) fn partition(&self, partition: &Arc<Partition>, source: &SourcePlan, time: &Arc<SourceTime>) {
         let label = partition.label.as_str();
         let capacity = self.settings.mailbox;
         let spec = |name: &'static str| {
@@ -155,6 +156,7 @@ impl Wiring {
         let (to_resolver, at_resolver) = mailbox(format!("stream_resolver {label}"), capacity);
         let (to_router, at_router) = mailbox(format!("shard_router {label}"), capacity);
         self.origins.add(Arc::clone(partition), to_partition.clone());
+        time.add(Arc::clone(partition));
 
         let (front, back) = (self.workers.next().clone(), self.workers.next().clone());
         let credits = Credits::new(format!("{label} credits"), self.settings.credits);
@@ -165,9 +167,11 @@ impl Wiring {
             self.shards.clone(),
             Arc::clone(&self.clock),
         );
+        let time = Arc::clone(time);
         let source_partition = spawn_on(&front, at_partition, spec("source_partition"), move || {
             Ok(SourcePartition {
                 partition: Arc::clone(&own),
+                time: Arc::clone(&time),
                 running: Arc::clone(&running),
                 store: store.clone(),
                 shards: shards.clone(),
@@ -219,13 +223,23 @@ impl Wiring {
     }
 
     /// The watchdog, on a thread of its own.
-    pub(crate) fn watchdog(&self) -> io::Result<()> {
+    pub(crate) fn watchdog(&self, times: Vec<Arc<SourceTime>>) -> io::Result<()> {
         let (board, origins, store) = (self.board.clone(), self.origins.clone(), self.store.clone());
         let (clock, stuck_after) = (Arc::clone(&self.clock), self.settings.stuck_after());
         let spec = StageSpec::new("watchdog", "watchdog", Arc::clone(&clock));
         let make = move || {
             let (board, origins, store, clock) = (board.clone(), origins.clone(), store.clone(), Arc::clone(&clock));
-            Ok(Watchdog { board, origins, store, clock, stuck_after, seen: HashMap::new(), letters: LetterMetrics::new() })
+            let times = times.clone();
+            Ok(Watchdog {
+                times,
+                board,
+                origins,
+                store,
+                clock,
+                stuck_after,
+                seen: HashMap::new(),
+                letters: LetterMetrics::new(),
+            })
         };
         let handle = spawn(&Host::new("karst-watch")?, spec, make).1;
         self.handles.lock().supervisors.push(handle);

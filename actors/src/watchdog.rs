@@ -10,12 +10,15 @@ use karst_types::{Clock, Offset};
 use crate::{
     metrics::LetterMetrics,
     protocol::{NoControl, NoData},
+    source_time::SourceTime,
     store_shard::Origins,
 };
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) struct Watchdog {
+    /// Whose progress is looked at, so that its metrics are up to date.
+    pub(crate) times: Vec<Arc<SourceTime>>,
     pub(crate) board: HealthBoard,
     pub(crate) origins: Origins,
     pub(crate) store: Store,
@@ -30,6 +33,7 @@ impl Watchdog {
     fn look(&mut self) {
         let now = self.clock.elapsed();
         self.board.check(now);
+        self.times.iter().for_each(|time| _ = time.look(self.clock.now()));
         for partition in self.origins.partitions() {
             let lane = partition.lane();
             let committed = self.store.committed(lane);

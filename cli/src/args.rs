@@ -46,6 +46,9 @@ pub enum Command {
     /// Print positions, lag, watermarks and counts of a running engine
     #[command(after_help = "Example:\n  karst status --url http://127.0.0.1:8080")]
     Status(PageArgs),
+    /// Print how far each source of a running engine has come in event time, which partition holds it back, and what to do
+    #[command(after_help = "Example:\n  karst watermarks")]
+    Watermarks(PageArgs),
     /// Print how late the events of a running engine are, and how many each deadline would have judged late
     #[command(after_help = "Example:\n  karst late\n\n\
         The numbers are exact, and of all events since the state directory was made: choose the least deadline whose\n\

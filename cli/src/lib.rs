@@ -44,6 +44,7 @@ pub fn run(app: impl FnOnce(EngineBuilder) -> EngineBuilder) -> ExitCode {
         Command::Query(args) => commands::query::query(&args),
         Command::Topology(args) => commands::pages::topology(&args),
         Command::Status(args) => commands::pages::status(&args),
+        Command::Watermarks(args) => commands::time::watermarks(&args),
         Command::Late(args) => commands::time::late(&args),
         Command::Health(args) => commands::pages::health(&args),
     };

@@ -283,6 +283,9 @@ fn a_configuration_alone_makes_features_that_can_be_queried() {
     let page = text(&running.ask(&["status"]).stdout);
     assert!(page.contains("clicks[0]"), "{page}");
     assert!(page.contains("conservation: exact. 7 records =") && page.contains("2 dead letters kept, 0 let go"), "{page}");
+    let time = running.ask(&["watermarks"]);
+    let told = text(&time.stdout);
+    assert!(["clicks: ", "clicks[0]", "held back by: ", "hint: "].iter().all(|part| told.contains(part)), "{told}");
     let late = running.ask(&["late"]);
     let told = text(&late.stdout);
     assert!(told.starts_with("clicks: 6 events, 0 judged late, 0 corrected"), "{told}");

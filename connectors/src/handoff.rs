@@ -12,7 +12,7 @@ use std::{
     sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::Relaxed},
 };
 
-use karst_types::{Offset, PartitionId, Position, Records, SourceName};
+use karst_types::{Offset, PartitionId, Position, ProcessingTime, Records, SourceName};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
@@ -37,6 +37,7 @@ pub(crate) struct Handoff {
     next: AtomicI64,
     end: AtomicI64,
     paused: AtomicBool,
+    end_confirmed: Mutex<Option<(Offset, ProcessingTime)>>,
 }
 
 #[derive(Default)]
@@ -69,6 +70,7 @@ impl Handoff {
             next: AtomicI64::new(UNKNOWN),
             end: AtomicI64::new(UNKNOWN),
             paused: AtomicBool::new(false),
+            end_confirmed: Mutex::default(),
         }
     }
 
@@ -140,6 +142,11 @@ impl Handoff {
     /// The end of the log as the broker last told it.
     pub(crate) fn set_end(&self, end: i64) {
         self.end.store(end, Relaxed);
+    }
+    /// The log held nothing at or behind `end` at the moment `as_of`: take the time before asking.
+    pub(crate) fn confirm_end(&self, end: i64, as_of: ProcessingTime) {
+        self.set_end(end);
+        *self.end_confirmed.lock() = Some((Offset(end), as_of));
     }
     pub(crate) fn end(&self) -> Option<i64> {
         known(self.end.load(Relaxed))
@@ -276,6 +283,7 @@ impl Handoff {
             lag: self.lag(),
             next: self.next_offset().map(Offset),
             end: self.end().map(Offset),
+            end_confirmed: *self.end_confirmed.lock(),
             buffered_bytes: self.buffered() as u64,
             fault: self.state.lock().fault.as_ref().map(ToString::to_string),
         }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use karst_types::{BrokerTime, ByteSize, Clock, Offset, PartitionId, Records, Retry};
+use karst_types::{BrokerTime, ByteSize, Clock, Offset, PartitionId, ProcessingTime, Records, Retry};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -136,6 +136,13 @@ impl MemorySource {
         self.log.changed.notify_waiters();
     }
 
+    /// Adds partitions, also while the source is read: they are found within `discover_interval`, and read from their beginning.
+    pub fn add_partitions(&self, count: usize) {
+        let mut state = self.log.state.lock();
+        let known = state.partitions.len();
+        state.partitions.resize_with(known + count, Partition::default);
+    }
+
     /// Forgets the records before `low`, as retention does.
     pub fn truncate_front(&self, partition: PartitionId, low: Offset) {
         let mut state = self.log.state.lock();
@@ -263,6 +270,7 @@ impl RunningSource for Running {
             lag: Some((partition.entries.len() - partition.next) as u64),
             next: Some(Offset(partition.next as i64)),
             end: Some(Offset(partition.entries.len() as i64)),
+            end_confirmed: now(&state).map(|now| (Offset(partition.entries.len() as i64), ProcessingTime(now.0))),
             buffered_bytes: 0,
             fault: None,
         });

@@ -80,6 +80,11 @@ pub struct SourceSettings {
     pub disorder: TimeSpan,
     /// An event further than this ahead of its record's broker time does not move the watermark (DESIGN S3). Default: 5 m.
     pub max_future_skew: TimeSpan,
+    /// A partition that is ahead of the slowest of its source by more than this, in event time, waits for it (DESIGN S2).
+    /// Default: infinity.
+    pub max_drift: TimeSpan,
+    /// How often the source is asked for partitions that were added. Default 30 s.
+    pub discover_interval: TimeSpan,
     /// A longer value is a dead letter with reason `too_large`. At most 16 MiB, default 1 MiB.
     pub max_record_bytes: ByteSize,
     /// A batch closes at this many records. Default 1024: larger ones gain nothing and hold a mailbox slot for longer.
@@ -106,6 +111,8 @@ impl SourceSettings {
             late_lane: LateLane::Drop,
             disorder: TimeSpan::ZERO,
             max_future_skew: TimeSpan::from_secs(300),
+            max_drift: TimeSpan::INFINITY,
+            discover_interval: TimeSpan::from_secs(30),
             max_record_bytes: ByteSize::mib(1),
             batch_records: 1024,
             batch_bytes: ByteSize::mib(1),
@@ -159,6 +166,14 @@ impl SourceSettings {
         );
         require(self.disorder >= TimeSpan::ZERO && !self.disorder.is_infinite(), "disorder must be finite and not negative");
         require(self.max_future_skew >= TimeSpan::ZERO, "max_future_skew must not be negative");
+        require(
+            self.max_drift > TimeSpan::ZERO,
+            "max_drift must be longer than zero: partitions would wait for each other at every record; \"infinity\" turns it off",
+        );
+        require(
+            self.discover_interval >= TimeSpan::from_millis(10) && !self.discover_interval.is_infinite(),
+            "discover_interval must be finite and at least 10ms",
+        );
         require(
             (1..=RECORD_BYTES_CAP as u64).contains(&self.max_record_bytes.0),
             "max_record_bytes must lie between 1B and 16MiB",
@@ -265,6 +280,18 @@ macro_rules! source_setters {
         #[must_use]
         pub fn max_future_skew(mut self, skew: impl $crate::settings::IntoTimeSpan) -> Self {
             self.$settings.span("max_future_skew", skew, |settings, span| settings.max_future_skew = span);
+            self
+        }
+        /// How far, in event time, a partition may run ahead of the slowest one of its source.
+        #[must_use]
+        pub fn max_drift(mut self, drift: impl $crate::settings::IntoTimeSpan) -> Self {
+            self.$settings.span("max_drift", drift, |settings, span| settings.max_drift = span);
+            self
+        }
+        /// How often the source is asked for partitions that were added.
+        #[must_use]
+        pub fn discover_interval(mut self, interval: impl $crate::settings::IntoTimeSpan) -> Self {
+            self.$settings.span("discover_interval", interval, |settings, span| settings.discover_interval = span);
             self
         }
         /// A longer value is a dead letter: `"1MiB"`.

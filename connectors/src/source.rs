@@ -145,6 +145,8 @@ pub struct PartitionHealth {
     pub next: Option<Offset>,
     /// The end of the log, as far as known.
     pub end: Option<Offset>,
+    /// Where the log was last known to end, and when that was so: at that moment it held nothing behind that offset.
+    pub end_confirmed: Option<(Offset, ProcessingTime)>,
     /// Bytes read ahead of the caller.
     pub buffered_bytes: u64,
     /// Why this partition alone stands still.

@@ -6,6 +6,7 @@ use karst::{BrokerTime, EventTime, TimeSpan};
 use serde_json::{Value, json};
 
 /// One record of the topic.
+#[derive(Clone)]
 pub(crate) struct Row {
     /// 0 EWR, 1 JFK, 2 LGA.
     pub(crate) partition: i32,

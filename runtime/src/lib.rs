@@ -1,5 +1,5 @@
 //! Actors that fail well: supervised, bounded mailboxes on actix; clocks; restart policy; health; and the two pure rules of
-//! event time (log watermark, lateness).
+//! event time (log watermark, progress watermark, lateness).
 //!
 //! Must not know: sources, features, stores. Nobody outside this crate sees an actix type.
 //!
@@ -43,6 +43,9 @@ pub use clock::{SystemClock, VirtualClock};
 
 pub mod watermark;
 pub use watermark::LogWatermark;
+
+pub mod progress_watermark;
+pub use progress_watermark::PartitionState;
 
 pub mod lateness;
 pub use lateness::{Verdict, lateness, verdict};

@@ -17,6 +17,7 @@ use crate::{guard, metrics, server::Shared, wire::Fault};
 const INDEX: &str = "Karst\n\n\
     POST /v1/query/online   features by key: {\"inputs\": {\"user.id\": \"ada\"}, \"outputs\": [\"user.last_page\"]}\n\
     GET  /v1/status         positions, lag, watermarks and counts (JSON)\n\
+    GET  /v1/watermarks     how far each source has come, which partition holds it back, and what to do (JSON)\n\
     GET  /v1/late           how late events are, and what other deadlines would do (JSON)\n\
     GET  /healthz           200, or 503 with what is not well, why, and what to do (JSON)\n\
     GET  /topology          the path of events as a mermaid diagram; ?format=json for the stages as they run\n\

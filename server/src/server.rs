@@ -140,6 +140,7 @@ async fn run(
             .route("/", web::get().to(pages::index))
             .route("/v1/query/online", web::post().to(online::query))
             .route("/v1/status", web::get().to(pages::status))
+            .route("/v1/watermarks", web::get().to(time::watermarks))
             .route("/v1/late", web::get().to(time::late))
             .route("/healthz", web::get().to(pages::health))
             .route("/metrics", web::get().to(pages::metrics))

@@ -1,10 +1,42 @@
-//! What operators read about time: how late events are, and what another deadline would do.
+//! What operators read about time: what holds it back, how late events are, and what another deadline would do.
 
 use actix_web::{HttpResponse, http::header, web::Data};
-use karst::{LatenessHistogram, SourceLateness};
+use karst::{LatenessHistogram, PartitionTime, SourceLateness, SourceWatermark};
 use serde_json::{Value as Json, json};
 
 use crate::server::Shared;
+
+/// `GET /v1/watermarks`
+pub(crate) async fn watermarks(shared: Data<Shared>) -> HttpResponse {
+    let sources: Vec<Json> = shared.engine.watermarks().iter().map(watermark_json).collect();
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(json!({ "sources": sources }))
+}
+
+fn watermark_json(source: &SourceWatermark) -> Json {
+    let partition = |time: &PartitionTime| {
+        json!({
+            "partition": time.partition.0,
+            "state": time.state.name(),
+            "since": time.since.to_string(),
+            "watermark": time.watermark.map(|at| at.to_string()),
+            "reach": time.reach.map(|at| at.to_string()),
+            "lag": time.lag,
+            "waits_for": time.waits_for.map(|slowest| slowest.0),
+            "fault": time.fault,
+        })
+    };
+    json!({
+        "name": source.name,
+        "watermark": source.watermark.map(|at| at.to_string()),
+        "held_by": source.held_by.map(|partition| partition.0),
+        "since": source.since.map(|since| since.to_string()),
+        "why": source.why,
+        "hint": source.hint,
+        "disorder": source.disorder.to_string(),
+        "max_drift": source.max_drift.to_string(),
+        "partitions": source.partitions.iter().map(partition).collect::<Vec<_>>(),
+    })
+}
 
 /// `GET /v1/late`
 pub(crate) async fn late(shared: Data<Shared>) -> HttpResponse {

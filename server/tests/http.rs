@@ -271,6 +271,10 @@ fn operators_pages_tell_how_it_is() {
     let status = site.get("/v1/status").json();
     assert_eq!((&status["outcomes"]["applied"], &status["sources"][0]["name"]), (&json!(1), &json!("clicks")));
     assert_eq!(status["watermark"], "2013-01-01T10:00:00Z");
+    let time = &site.get("/v1/watermarks").json()["sources"][0];
+    assert_eq!((&time["name"], &time["held_by"], &time["max_drift"]), (&json!("clicks"), &json!(0), &json!("infinity")));
+    assert_eq!(time["partitions"][0]["watermark"], "2013-01-01T10:00:00Z");
+    assert!(time["hint"].is_string() && time["partitions"][0]["state"].is_string(), "{time}");
     let late = site.get("/v1/late").json();
     let source = &late["sources"][0];
     assert_eq!((&source["name"], &source["events"], &source["late"]), (&json!("clicks"), &json!(1), &json!(0)));
@@ -287,6 +291,7 @@ fn operators_pages_tell_how_it_is() {
         "karst_server_query_seconds_bucket",
         "karst_server_requests_total{",
         "karst_actors_lateness_seconds_bucket{",
+        "karst_actors_partition_state{",
         "karst_actors_records_total{",
     ] {
         assert!(metrics.contains(name), "{name} is not in\n{metrics}");

@@ -16,4 +16,5 @@ mod registry;
 mod restart;
 mod supervision;
 mod two_resolvers;
+mod watermarks;
 mod world;

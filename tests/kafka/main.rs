@@ -20,4 +20,5 @@ mod flights;
 mod restarts;
 mod secure;
 mod trouble;
+mod watermarks;
 mod world;

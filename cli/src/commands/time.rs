@@ -1,4 +1,4 @@
-//! `karst late`: how late events are, and what another deadline would do.
+//! `karst watermarks` and `karst late`: what holds time back, how late events are, and what another deadline would do.
 
 use std::process::ExitCode;
 
@@ -11,6 +11,47 @@ use crate::{
     report::{Report, say},
     table::{escaped, table},
 };
+
+pub(crate) fn watermarks(args: &PageArgs) -> Result<ExitCode, Report> {
+    let answer = ok(Client::new(&args.at)?.get("/v1/watermarks")?)?;
+    if args.json {
+        say(answer.body);
+        return Ok(ExitCode::SUCCESS);
+    }
+    for source in list(&answer.json()?["sources"]) {
+        say(progress_of(source));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn progress_of(source: &Json) -> String {
+    let (name, held_by) = (text(&source["name"]), &source["held_by"]);
+    let since = source["since"].as_str().map_or_else(String::new, |since| format!(" (the slowest since {since})"));
+    let rows: Vec<Vec<String>> = list(&source["partitions"])
+        .map(|partition| {
+            let mut notes = Vec::new();
+            if partition["partition"] == *held_by {
+                notes.push("<- the slowest".to_owned());
+            }
+            if !partition["waits_for"].is_null() {
+                notes.push(format!("waits for {name}[{}]", text(&partition["waits_for"])));
+            }
+            notes.extend(partition["fault"].as_str().map(str::to_owned));
+            let mut row = vec![format!("{name}[{}]", text(&partition["partition"]))];
+            row.extend(["state", "since", "watermark", "reach", "lag"].map(|field| text(&partition[field])));
+            row.push(notes.join("; "));
+            row
+        })
+        .collect();
+    let headings = ["PARTITION", "STATE", "SINCE", "LOG WATERMARK", "HAS REACHED", "LAG", ""];
+    format!(
+        "{}\n{}\n  held back by: {}{since}\n  hint: {}\n",
+        escaped(&format!("{name}: {}", text(&source["watermark"]))),
+        table(&headings, &rows),
+        escaped(&text(&source["why"])),
+        escaped(&text(&source["hint"])),
+    )
+}
 
 pub(crate) fn late(args: &PageArgs) -> Result<ExitCode, Report> {
     let answer = ok(Client::new(&args.at)?.get("/v1/late")?)?;

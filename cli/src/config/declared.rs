@@ -203,6 +203,12 @@ macro_rules! common {
         if let Some(span) = $section.parsed::<TimeSpan>("max_future_skew") {
             source = source.max_future_skew(span);
         }
+        if let Some(span) = $section.parsed::<TimeSpan>("max_drift") {
+            source = source.max_drift(span);
+        }
+        if let Some(span) = $section.parsed::<TimeSpan>("discover_interval") {
+            source = source.discover_interval(span);
+        }
         if let Some(span) = $section.parsed::<TimeSpan>("batch_linger") {
             source = source.batch_linger(span);
         }

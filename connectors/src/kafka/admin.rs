@@ -1,11 +1,11 @@
-//! Making topics: for the demo and for tests. An engine never makes one.
+//! Making and widening topics: for the demo and for tests. An engine never makes one.
 
 use std::time::Duration;
 
 use karst_types::Retry;
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     types::RDKafkaErrorCode,
 };
@@ -22,11 +22,7 @@ const WITHIN: Duration = Duration::from_secs(15);
 /// [`Error::Send`] with what the broker says.
 pub fn create_topic(bootstrap_servers: &str, topic: &str, partitions: i32, settings: &[(&str, &str)]) -> Result<bool> {
     let failed = |why: String| Error::Send { to: topic.to_owned(), why, retry: Retry::Backoff };
-    let client: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap_servers)
-        .set("client.id", "karst/admin")
-        .create()
-        .map_err(|error| failed(error.to_string()))?;
+    let client = client(bootstrap_servers).map_err(&failed)?;
     let wanted = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
     let wanted = settings.iter().fold(wanted, |topic, (name, value)| topic.set(name, value));
     let options = AdminOptions::new().operation_timeout(Some(WITHIN)).request_timeout(Some(WITHIN));
@@ -37,4 +33,27 @@ pub fn create_topic(bootstrap_servers: &str, topic: &str, partitions: i32, setti
         Some(Err((_, code))) => Err(failed(code.to_string())),
         None => Err(failed("the broker did not answer".to_owned())),
     }
+}
+
+/// Raises the number of partitions of a topic to `partitions`. Blocks for up to 15 s.
+///
+/// # Errors
+/// [`Error::Send`] with what the broker says, such as that there are as many already.
+pub fn raise_partitions(bootstrap_servers: &str, topic: &str, partitions: usize) -> Result<()> {
+    let failed = |why: String| Error::Send { to: topic.to_owned(), why, retry: Retry::Backoff };
+    let client = client(bootstrap_servers).map_err(&failed)?;
+    let wanted = NewPartitions::new(topic, partitions);
+    let options = AdminOptions::new().operation_timeout(Some(WITHIN)).request_timeout(Some(WITHIN));
+    let made = futures::executor::block_on(client.create_partitions([&wanted], &options));
+    match made.map_err(|error| failed(error.to_string()))?.into_iter().next() {
+        Some(Ok(_)) => Ok(()),
+        Some(Err((_, code))) => Err(failed(code.to_string())),
+        None => Err(failed("the broker did not answer".to_owned())),
+    }
+}
+
+fn client(bootstrap_servers: &str) -> std::result::Result<AdminClient<DefaultClientContext>, String> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap_servers).set("client.id", "karst/admin");
+    config.create().map_err(|error| error.to_string())
 }

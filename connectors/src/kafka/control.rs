@@ -21,11 +21,13 @@ use crate::LogBounds;
 const SLICE: Duration = Duration::from_millis(100);
 const BACKOFF_MIN: u32 = 10; // slices: 1 s
 const BACKOFF_MAX: u32 = 100; // slices: 10 s
-const QUIET_EVERY: u32 = 50; // slices: 5 s
+const QUIET_EVERY: u32 = 10; // slices: 1 s; the progress of a quiet partition moves in steps of this
+const QUIET_PER_SLICE: u32 = 5; // with many of them, less often
+const MISSES_MAX: u32 = 5;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) fn run(shared: &Shared) {
-    let mut control = Control { shared, asks: Asks::default(), backoff: 0, wait: 0, quiet_in: QUIET_EVERY };
+    let mut control = Control { shared, asks: Asks::default(), backoff: 0, wait: 0, quiet_in: QUIET_EVERY, misses: 0 };
     while !shared.stopped() {
         control.turn();
     }
@@ -38,8 +40,10 @@ struct Control<'a> {
     backoff: u32, // 0: the last try went well
     wait: u32,    // slices until the next try
     quiet_in: u32,
+    misses: u32, // times in a row that the end of a quiet log was asked for, and the topic was not known
 }
 
+#[derive(Debug)]
 enum Trouble {
     Broker(String),
     Topic,
@@ -94,10 +98,19 @@ impl Control<'_> {
             }
         }
         if self.quiet_in == 0 {
-            self.quiet_in = QUIET_EVERY;
             let slots: Vec<_> = self.shared.slots.read().values().cloned().collect();
+            self.quiet_in = QUIET_EVERY.max(slots.len() as u32 / QUIET_PER_SLICE);
             for slot in slots.iter().filter(|slot| slot.quiet.load(std::sync::atomic::Ordering::Relaxed)) {
-                self.bounds(client, slot.handoff.partition.0)?; // sets the end, for the lag and the watchdog
+                match self.bounds(client, slot.handoff.partition.0) {
+                    // A broker that starts says for a moment that it does not know its topics. To believe it at once would
+                    // assign every partition anew, while librdkafka does not know them yet either.
+                    Err(Trouble::Topic) if self.misses < MISSES_MAX => {
+                        self.misses += 1;
+                        break;
+                    }
+                    bounds => bounds?,
+                };
+                self.misses = 0; // confirms the end, for the lag, the watchdog and the progress watermark
                 if self.shared.stopped() {
                     break;
                 }
@@ -121,9 +134,10 @@ impl Control<'_> {
     }
 
     fn bounds(&self, client: &BaseConsumer, partition: i32) -> Result<LogBounds, Trouble> {
+        let as_of = self.shared.clock.now();
         let (low, high) = client.fetch_watermarks(&self.shared.config.topic, partition, TIMEOUT).map_err(trouble)?;
         if let Some(slot) = self.shared.slot(partition) {
-            slot.handoff.set_end(high);
+            slot.handoff.confirm_end(high, as_of);
         }
         Ok(LogBounds { low: Offset(low), high: Offset(high) })
     }
