@@ -10,9 +10,10 @@ pub use karst_types as types;
 pub use serde;
 
 pub use karst_actors::{
-    AnswerValue, Candidate, Engine, EngineBuilder, EngineHandle, EngineSettings, Error, ErrorCode, Health, IntoValue,
-    PartitionLateness, PartitionStatus, PartitionTime, Problem, QueryAnswer, QueryError, QueryRequest, ResolverStatus, Result,
-    ShardStatus, SourceLateness, SourceStatus, SourceWatermark, StageView, Status, Topology, describe_metrics, diagram,
+    AnswerValue, Candidate, Engine, EngineBuilder, EngineHandle, EngineSettings, Error, ErrorCode, FoundLetter, Health,
+    IntoValue, LetterFilter, PartitionLateness, PartitionStatus, PartitionTime, Problem, QueryAnswer, QueryError, QueryRequest,
+    Replays, ResolverStatus, Result, ShardStatus, SourceLateness, SourceStatus, SourceWatermark, StageView, Status, Topology,
+    describe_metrics, diagram,
 };
 
 pub use karst_connectors::{

@@ -15,13 +15,15 @@ use karst_features::{
     StreamDeclaration, StreamResolver, bind,
 };
 use karst_runtime::{SystemClock, drain, spawn};
-use karst_state::{LaneId, Store, StoredDeadLetter};
-use karst_types::{ByteSize, Clock, Offset};
+use karst_state::{LaneId, ReplayRequest, Store};
+use karst_types::{ByteSize, Clock, SourceId};
+use tokio::sync::Notify;
 
 use crate::{
     error::{Error, Result},
     metrics::ResolverCounts,
     online_query::{OnlineQuery, QueryAnswer, QueryRequest},
+    protocol::ShardControl,
     settings::EngineSettings,
     source_supervisor::SourceSupervisor,
     source_time::SourceTime,
@@ -147,19 +149,26 @@ impl EngineBuilder {
             own.sort_by_key(|resolver| resolver.declaration().by_value);
             let counts: Vec<_> =
                 own.iter().map(|resolver| (resolver.declaration().name, Arc::<ResolverCounts>::default())).collect();
-            views.push(SourceView {
-                settings: source.clone(),
-                kind,
-                running: Arc::clone(&running),
-                time: Arc::clone(&time),
-                counts: counts.clone(),
-            });
             let Some(first) = own.first().cloned() else { continue };
             let decoded = source.clone();
             let plan = Arc::new(SourcePlan {
-                running,
+                running: Arc::clone(&running),
                 decoder: Arc::new(move || first.decoder(&decoded)),
                 resolvers: Arc::new(move |catalog| own.iter().map(|resolver| resolver.bind(catalog)).collect()),
+                counts: counts.clone(),
+            });
+            // What was queued before a stop goes on.
+            let after = store.restart_point(LaneId::replay(id)).after;
+            if !store.source_reader().replay_log(id, after, 1)?.is_empty() {
+                wiring.replays(&source, id, &plan);
+            }
+            views.push(SourceView {
+                settings: source.clone(),
+                id,
+                kind,
+                running,
+                plan: Arc::clone(&plan),
+                time: Arc::clone(&time),
                 counts,
             });
             let weak = Arc::downgrade(&wiring);
@@ -198,9 +207,11 @@ fn reconcile(store: &Store, registry: &Registry) -> Result<Catalog> {
 
 pub(crate) struct SourceView {
     pub(crate) settings: SourceSettings,
+    id: SourceId,
     kind: &'static str,
     running: Arc<dyn RunningSource>,
     pub(crate) time: Arc<SourceTime>,
+    plan: Arc<SourcePlan>,
     counts: Vec<(String, Arc<ResolverCounts>)>,
 }
 
@@ -336,9 +347,14 @@ impl EngineHandle {
             health.partitions.iter().all(|partition| partition.next.is_some() && partition.next >= partition.end)
         });
         at_end
-            && inner.wiring.origins.partitions().iter().all(|partition| {
+            && inner.wiring.origins.lanes().iter().all(|partition| {
                 let fetched = partition.fetched_through();
                 partition.caught_up() && (fetched.is_none() || inner.store.committed(partition.lane()) >= fetched)
+            })
+            && inner.sources.iter().all(|source| {
+                // What was queued a moment ago may not have woken its reader yet.
+                let done = inner.store.committed(LaneId::replay(source.id));
+                inner.store.source_reader().replay_log(source.id, done, 1).is_ok_and(|left| left.is_empty())
             })
     }
 
@@ -416,7 +432,7 @@ impl EngineHandle {
         let stages = inner.wiring.board.snapshot(now);
         let looked_at = stages.len() + inner.sources.len() + usize::from(inner.settings.store.shards) + 1;
         let mut problems: Vec<Problem> = stages.into_iter().filter_map(|stage| StageView::new(stage, now).problem()).collect();
-        for partition in inner.wiring.origins.partitions().iter().filter(|partition| partition.is_stalled()) {
+        for partition in inner.wiring.origins.lanes().iter().filter(|partition| partition.is_stalled()) {
             let why = format!("records are read, and none has been committed for {} s", inner.settings.stuck_after_s);
             let hint = "look at the shards: a disk that is full or hangs, or a resolver that never returns".to_owned();
             problems.push(Problem { what: format!("partition {}", partition.label), why, since: None, hint });
@@ -443,8 +459,11 @@ impl EngineHandle {
             }
         }
         for sums in inner.store.source_reader().outcomes().iter().filter(|sums| !sums.outcomes.conserved()) {
-            let named = |view: &&SourceView| inner.catalog.source_id(view.settings.name.as_str()) == Some(sums.source);
-            let source = inner.sources.iter().find(named).map_or("(not read any more)", |view| view.settings.name.as_str());
+            let source = inner
+                .sources
+                .iter()
+                .find(|view| view.id == sums.source)
+                .map_or("(not read any more)", |view| view.settings.name.as_str());
             let why = format!("{} records have no outcome: {:?}", sums.outcomes.missing(), sums.outcomes);
             let hint = "this is a fault of Karst: please report it with the log".to_owned();
             problems.push(Problem { what: format!("partition {source}[{}]", sums.partition), why, since: None, hint });
@@ -463,19 +482,26 @@ impl EngineHandle {
         Topology { diagram: diagram(&self.0.settings), stages }
     }
 
-    /// Dead letters of a source, in the order of partition and offset, at most `limit`.
-    ///
-    /// # Errors
-    /// [`Error::State`] if they could not be read.
-    pub fn dead_letters(&self, source: &str, limit: usize) -> Result<Vec<StoredDeadLetter>> {
-        let reader = self.0.store.source_reader();
-        let mut letters = Vec::new();
-        let Some(id) = self.0.catalog.source_id(source) else { return Ok(letters) };
-        for sums in reader.outcomes().iter().filter(|sums| sums.source == id) {
-            let lane = LaneId { source: id, partition: sums.partition };
-            letters.extend(reader.dead_letters(lane, Offset(i64::MIN), limit - letters.len())?);
-        }
-        Ok(letters)
+    pub(crate) fn store(&self) -> &Store {
+        &self.0.store
+    }
+    /// The sources of this engine, whether they are read or not.
+    pub(crate) fn source_ids(&self) -> impl Iterator<Item = (String, SourceId)> + '_ {
+        let names = self.0.registry.sources().map(|source| source.to_string());
+        names.filter_map(|name| self.0.catalog.source_id(&name).map(|id| (name, id)))
+    }
+    /// The path of a source's replay log; what wakes it.
+    pub(crate) fn replay_path(&self, source: &str) -> Result<Arc<Notify>> {
+        let view = self.0.sources.iter().find(|view| view.settings.name.as_str() == source);
+        let view = view.ok_or_else(|| Error::NotRead { source_name: source.to_owned() })?;
+        Ok(self.0.wiring.replays(&view.settings, view.id, &view.plan))
+    }
+    pub(crate) async fn ask_source_shard(&self, request: ReplayRequest) -> Result<()> {
+        self.0
+            .wiring
+            .ask_source_shard(ShardControl::Replay(request))
+            .await
+            .map_err(|_| Error::Busy { what: "the source shard" })
     }
 
     /// Committed rows of a feature class, for exports and checks: key and values by feature name, by rising key within each

@@ -26,6 +26,18 @@ pub enum Error {
     /// A source could not be started, or not be written to.
     #[error("{0}")]
     Source(#[from] karst_connectors::Error),
+    /// A source has no path now, so nothing of it can be replayed.
+    #[error("source \"{source_name}\" is not read: no resolver of this engine reads it; hint: start the engine with one")]
+    NotRead {
+        /// Its name.
+        source_name: String,
+    },
+    /// A part is being built anew.
+    #[error("{what} is being opened again; hint: nothing is lost, ask again in a moment")]
+    Busy {
+        /// Which.
+        what: &'static str,
+    },
     /// The machine gives no thread.
     #[error("could not start a thread")]
     Thread(#[from] std::io::Error),
@@ -60,19 +72,19 @@ impl Error {
     /// Who is at fault.
     pub fn domain(&self) -> Domain {
         match self {
-            Self::Declarations(_) | Self::Settings(_) | Self::Catalog(_) => Domain::User,
+            Self::Declarations(_) | Self::Settings(_) | Self::Catalog(_) | Self::NotRead { .. } => Domain::User,
             Self::State(error) => error.domain(),
             Self::Source(error) => error.domain(),
-            Self::Thread(_) | Self::Timeout { .. } => Domain::External,
+            Self::Thread(_) | Self::Timeout { .. } | Self::Busy { .. } => Domain::External,
         }
     }
     /// Whether a later try may work.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Declarations(_) | Self::Settings(_) | Self::Catalog(_) => Retry::Never,
+            Self::Declarations(_) | Self::Settings(_) | Self::Catalog(_) | Self::NotRead { .. } => Retry::Never,
             Self::State(error) => error.retry(),
             Self::Source(error) => error.retry(),
-            Self::Thread(_) | Self::Timeout { .. } => Retry::Backoff,
+            Self::Thread(_) | Self::Timeout { .. } | Self::Busy { .. } => Retry::Backoff,
         }
     }
 }

@@ -14,6 +14,8 @@ pub use source_time::{PartitionTime, SourceWatermark};
 
 mod source_partition;
 
+mod replayer;
+
 mod parse_stage;
 
 mod stream_resolver;
@@ -32,6 +34,9 @@ mod partition;
 mod watchdog;
 
 mod dead_letter;
+
+pub mod letters;
+pub use letters::{FoundLetter, LetterFilter, Replays};
 
 pub mod topology;
 pub use topology::diagram;

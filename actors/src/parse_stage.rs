@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use karst_connectors::{BatchDecoder, DecodedRecord, LateLane};
-use karst_runtime::{Mailbox, Stage, StageError, Verdict, lateness::lateness, progress, verdict};
+use karst_runtime::{LogWatermark, Mailbox, Stage, StageError, Verdict, lateness::lateness, progress, verdict};
 use karst_state::WatermarkState;
 use karst_types::{Clock, DeadLetter, EventTime, LatenessBucket, Outcome, Reason, RecordRef, Records, TimeSpan, update::Cause};
 
@@ -36,7 +36,17 @@ pub(crate) struct ParseStage {
 impl ParseStage {
     fn judge(&self, passage: Passage, records: Records, decoded: karst_connectors::Decoded) -> Events {
         let settings = &self.partition.settings;
-        let mut log = self.partition.judged(passage.epoch, passage.start);
+        // A replayed record is judged by the watermark before it in its own partition, and moves none.
+        let replay = passage.replay;
+        let mut log = match replay {
+            None => self.partition.judged(passage.epoch, passage.start),
+            Some(_) => LogWatermark::default(),
+        };
+        let before = |log: LogWatermark| match replay {
+            None => log.watermark(settings.disorder),
+            Some(replay) => replay.watermark,
+        };
+        let attempt = passage.attempt();
         let count = records.len();
         let mut causes = Vec::with_capacity(count);
         let mut outcomes = Vec::with_capacity(count);
@@ -45,19 +55,19 @@ impl ParseStage {
         let mut dead_letters: Vec<DeadLetter> = Vec::new();
         let mut future = 0;
         let put_aside = |record, reason, error: &str, watermark| {
-            dead_letter(record, settings, Fault { stage: STAGE, reason, error, watermark, attempt: 1 })
+            dead_letter(record, settings, Fault { stage: STAGE, reason, error, watermark, attempt })
         };
         for (record, decoded) in records.iter().zip(decoded.events) {
             let mut bucket = LatenessBucket::NONE;
             let (outcome, cause) = match decoded {
                 DecodedRecord::Tombstone => (Outcome::Tombstone, None),
                 DecodedRecord::Fault { reason, error } => {
-                    dead_letters.push(put_aside(record, reason, &error, log.watermark(settings.disorder)));
+                    dead_letters.push(put_aside(record, reason, &error, before(log)));
                     (Outcome::Dead(reason), None)
                 }
                 DecodedRecord::Message { event_time } => {
                     let event_time = event_time.unwrap_or(EventTime(record.broker_time().0));
-                    let before = log.watermark(settings.disorder);
+                    let before = before(log);
                     if log.observe(event_time, record.broker_time(), settings.max_future_skew) {
                         future += 1;
                     }
@@ -88,10 +98,12 @@ impl ParseStage {
             outcomes.push(outcome);
             causes.push(cause);
             buckets.push(bucket);
-            watermarks.push(WatermarkState { max_event_time: log.stored() });
+            watermarks.push(WatermarkState { max_event_time: log.stored() }); // of a replay log: means nothing
         }
         self.metrics.judged(&outcomes, future);
-        self.partition.set_judged(passage.epoch, log);
+        if replay.is_none() {
+            self.partition.set_judged(passage.epoch, log);
+        }
         let records = Arc::new(records);
         let messages = decoded.messages;
         Events { passage, records, first: 0, messages, causes, outcomes, dead_letters, watermarks, buckets }

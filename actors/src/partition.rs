@@ -7,7 +7,7 @@ use std::sync::{
 
 use karst_connectors::SourceSettings;
 use karst_runtime::{LogWatermark, Mailbox};
-use karst_state::{LaneId, WatermarkState};
+use karst_state::{LaneId, REPLAY, WatermarkState};
 use karst_types::{Offset, PartitionId, SourceId};
 use parking_lot::Mutex;
 
@@ -55,7 +55,10 @@ pub(crate) struct Partition {
 
 impl Partition {
     pub(crate) fn new(settings: SourceSettings, source: SourceId, id: PartitionId, added: bool) -> Arc<Self> {
-        let label = format!("{}[{}]", settings.name, id);
+        let label = match id {
+            REPLAY => format!("{}[replays]", settings.name),
+            _ => format!("{}[{}]", settings.name, id),
+        };
         Arc::new(Self {
             settings,
             source,

@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use karst_connectors::BatchDecoder;
 use karst_runtime::{Credit, Payload};
-use karst_state::{LaneId, LanePosition, Lateness, ShardBatch, SourceBatch, WatermarkState};
-use karst_types::{DeadLetter, LatenessBucket, Offset, Outcome, Records, Updates, message::AnyMessages, update::Cause};
+use karst_state::{LaneId, LanePosition, Lateness, ReplayRequest, ShardBatch, SourceBatch, WatermarkState};
+use karst_types::{
+    DeadLetter, EventTime, LatenessBucket, Offset, Outcome, Reason, Records, Updates, message::AnyMessages, update::Cause,
+};
 use tokio::sync::oneshot;
 
 /// Tells, once per batch, that it has come to a hop: for whoever follows events with a subscriber of `tracing`, such as the test
@@ -36,8 +38,29 @@ pub(crate) struct Passage {
     pub(crate) start: WatermarkState,
     /// Records as they were read: what the outcomes are checked against at the end of the path (I8).
     pub(crate) records: usize,
+    /// Set where the one record is the replay of a dead letter.
+    pub(crate) replay: Option<Replay>,
     /// Comes back to the source partition once every shard has applied the batch.
     pub(crate) credit: Credit,
+}
+
+impl Passage {
+    /// How often the records of this batch have been tried, this time included.
+    pub(crate) fn attempt(&self) -> u32 {
+        self.replay.map_or(1, |replay| replay.attempt)
+    }
+}
+
+/// What a batch of a replay log carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Replay {
+    /// Its number in the replay log: the offset of its lane.
+    pub(crate) seq: Offset,
+    /// As what the record has been counted so far.
+    pub(crate) was: Reason,
+    /// By what it is judged; see `DeadLetter::watermark`.
+    pub(crate) watermark: Option<EventTime>,
+    pub(crate) attempt: u32,
 }
 
 /// Hop 1 → 2.
@@ -124,6 +147,9 @@ impl Payload for Events {
 /// Hop 3 → 4.
 pub(crate) struct Resolved {
     pub(crate) passage: Passage,
+    /// Offset of the first record.
+    pub(crate) record: Offset,
+    /// The batch's place in its lane: offsets of its partition, or a number of the replay log.
     pub(crate) first: Offset,
     pub(crate) through: Offset,
     pub(crate) updates: Updates,
@@ -187,6 +213,8 @@ pub(crate) enum PartitionControl {
 pub(crate) enum ShardControl {
     /// The handshake of an epoch that begins.
     Reset { lane: LaneId, epoch: u64, answer: oneshot::Sender<LanePosition> },
+    /// To the source shard: dead letters are to be replayed.
+    Replay(ReplayRequest),
 }
 
 /// To stages that need no orders.

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use karst_runtime::{Stage, StageError};
-use karst_state::{LaneHead, ShardBatch, SourceBatch};
+use karst_state::{LaneHead, Replayed, ShardBatch, SourceBatch};
 use karst_types::{Clock, Offset, Outcomes, ShardCount, Updates, shard_of};
 
 use crate::{
@@ -83,6 +83,10 @@ impl Stage for ShardRouter {
             lane_seq,
             through: batch.through,
         };
+        let replayed = batch.passage.replay.and_then(|replay| {
+            let outcome = *batch.outcomes.first()?;
+            Some(Replayed { partition: batch.updates.partition(), offset: batch.record, was: replay.was, outcome })
+        });
         let stored_at = self.clock.now();
         let empty = Updates::new(self.partition.source, self.partition.id);
         let parts = parts.unwrap_or_else(|| vec![std::mem::replace(&mut batch.updates, empty)]);
@@ -99,6 +103,7 @@ impl Stage for ShardRouter {
             dead_letters: std::mem::take(&mut batch.dead_letters),
             watermark: batch.watermark,
             lateness: batch.lateness,
+            replayed,
             credit: Some(Box::new(batch.passage.credit.clone())),
         };
         self.shards.source.send(SourceMessage(facts)).await.map_err(closed)

@@ -108,7 +108,7 @@ impl SourcePartition {
 }
 
 /// Tells every shard that `epoch` begins; from then on it drops what older epochs sent. Returns where the source shard stands.
-async fn announce(shards: &Shards, lane: LaneId, epoch: u64) -> Result<Option<Offset>, StageError> {
+pub(crate) async fn announce(shards: &Shards, lane: LaneId, epoch: u64) -> Result<Option<Offset>, StageError> {
     let mut answers = Vec::with_capacity(shards.shards.len());
     for shard in &shards.shards {
         let (answer, position) = oneshot::channel();
@@ -206,8 +206,14 @@ impl Stage for SourcePartition {
         self.partition.set_held_up(false);
         if let Some(records) = reading.ready.pop_front() {
             let through = records.last_offset().unwrap_or_default();
-            let passage =
-                Passage { epoch: reading.epoch, link: reading.link, start: reading.start, records: records.len(), credit };
+            let passage = Passage {
+                epoch: reading.epoch,
+                link: reading.link,
+                start: reading.start,
+                records: records.len(),
+                replay: None,
+                credit,
+            };
             reading.link = Link::After(through);
             reached("source_partition", &self.partition.label, records.len());
             if self.next.try_send(Fetch { passage, records }).is_err() {

@@ -10,7 +10,8 @@ use std::{sync::Arc, time::Duration};
 
 use karst_runtime::{Mailbox, Payload, Stage, StageError, waiting_for};
 use karst_state::{
-    Applied, CommitWriter, Committed, FrozenCommit, LaneHead, LaneId, LanePosition, ShardWriter, SourceWriter, Store,
+    Applied, CommitWriter, Committed, FrozenCommit, LaneHead, LaneId, LanePosition, ReplayRequest, ShardWriter, SourceWriter,
+    Store,
 };
 use karst_types::{Clock, TimeSpan};
 use parking_lot::RwLock;
@@ -41,7 +42,12 @@ impl Origins {
     pub(crate) fn add(&self, partition: Arc<Partition>, mailbox: PartitionMailbox) {
         self.0.write().push((partition, mailbox));
     }
+    /// The partitions of the sources.
     pub(crate) fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.0.read().iter().map(|(partition, _)| Arc::clone(partition)).filter(|one| !one.lane().is_replay()).collect()
+    }
+    /// Those, and the replay logs.
+    pub(crate) fn lanes(&self) -> Vec<Arc<Partition>> {
         self.0.read().iter().map(|(partition, _)| Arc::clone(partition)).collect()
     }
     pub(crate) fn rewind(&self, lane: LaneId, epoch: u64, why: &'static str) {
@@ -73,10 +79,14 @@ pub(crate) trait Writer: Sized + 'static {
     fn must_commit(&self) -> bool;
     fn is_full(&self) -> bool;
     fn commit_in_flight(&self) -> bool;
+    /// Only the source shard has letters; elsewhere the request is dropped, and whoever asks is told by that.
+    fn request_replay(&mut self, _: ReplayRequest) -> karst_state::Result<()> {
+        Ok(())
+    }
 }
 
 macro_rules! writer {
-    ($writer:ty, $message:ident) => {
+    ($writer:ty, $message:ident $(, $more:item)*) => {
         impl Writer for $writer {
             type Message = $message;
             fn head(message: &$message) -> LaneHead {
@@ -106,11 +116,18 @@ macro_rules! writer {
             fn commit_in_flight(&self) -> bool {
                 <$writer>::commit_in_flight(self)
             }
+            $($more)*
         }
     };
 }
 writer!(ShardWriter, ShardMessage);
-writer!(SourceWriter, SourceMessage);
+writer!(
+    SourceWriter,
+    SourceMessage,
+    fn request_replay(&mut self, request: ReplayRequest) -> karst_state::Result<()> {
+        SourceWriter::request_replay(self, request)
+    }
+);
 
 /// How a shard is built, again and again.
 pub(crate) struct ShardPlan<W> {
@@ -227,6 +244,7 @@ impl<W: Writer> Stage for StoreShard<W> {
                 let _ = answer.send(self.writer.reset_lane(lane, epoch));
                 Ok(())
             }
+            ShardControl::Replay(request) => self.writer.request_replay(request).map_err(state_error),
         }
     }
 

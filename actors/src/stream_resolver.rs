@@ -69,7 +69,8 @@ struct Run {
 impl StreamResolver {
     fn run(&mut self, events: &mut Events) -> Run {
         let count = events.causes.len();
-        let fresh = || Updates::with_capacity(self.partition.source, self.partition.id, count, count * UPDATE_BYTES);
+        let (source, partition) = (self.partition.source, events.records.partition());
+        let fresh = || Updates::with_capacity(source, partition, count, count * UPDATE_BYTES);
         let mut run =
             Run { updates: fresh(), results: Vec::with_capacity(count), tallies: vec![Tally::default(); self.resolvers.len()] };
         let whole = !events.messages.as_any_mut().is::<crate::protocol::NoMessages>();
@@ -155,7 +156,8 @@ impl StreamResolver {
                     events.outcomes[index] = Outcome::Dead(reason);
                     failed.push(Outcome::Dead(reason));
                     // It was in time: a replay does not ask again.
-                    let fault = Fault { stage: STAGE, reason, error: &error, watermark: None, attempt: 1 };
+                    let fault =
+                        Fault { stage: STAGE, reason, error: &error, watermark: None, attempt: events.passage.attempt() };
                     events.dead_letters.push(dead_letter(record, &self.partition.settings, fault));
                 }
                 Ran::NotRun | Ran::Nothing | Ran::Skipped | Ran::NeedsMessage => {}
@@ -165,10 +167,16 @@ impl StreamResolver {
         self.metrics.resolved(&events.outcomes, &updates, &failed, &tallies);
         self.metrics.judged(&events.outcomes, &lateness);
         let last = events.first + events.causes.len() - 1;
+        let record = events.records.get(events.first).offset();
+        let (first, through) = match events.passage.replay {
+            None => (record, events.records.get(last).offset()),
+            Some(replay) => (replay.seq, replay.seq),
+        };
         Resolved {
             passage: events.passage.clone(),
-            first: events.records.get(events.first).offset(),
-            through: events.records.get(last).offset(),
+            record,
+            first,
+            through,
             updates,
             outcomes: mem::take(&mut events.outcomes),
             dead_letters: mem::take(&mut events.dead_letters),
@@ -211,7 +219,7 @@ impl Stage for StreamResolver {
     }
 
     async fn poison(&mut self, events: &mut Events, cause: &str) -> Result<(), StageError> {
-        let updates = Updates::new(self.partition.source, self.partition.id);
+        let updates = Updates::new(self.partition.source, events.records.partition());
         let failed = Ran::Failed { reason: Reason::Panicked, error: format!("a resolver panicked: {cause}") };
         let results = events.causes.iter().map(|cause| if cause.is_some() { failed.clone() } else { Ran::NotRun }).collect();
         let resolved = self.settle(events, Run { updates, results, tallies: Vec::new() });

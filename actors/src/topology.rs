@@ -8,20 +8,23 @@
 
 use std::{collections::HashMap, io, sync::Arc};
 
-use karst_connectors::RunningSource;
+use karst_connectors::{RunningSource, SourceSettings};
 use karst_features::{BatchResolver, Catalog, Mistakes};
 use karst_runtime::{
-    Credits, HealthBoard, Host, Hosts, RestartPolicy, StageError, StageHandle, StageSpec, mailbox, spawn, spawn_on,
+    Closed, Credits, HealthBoard, Host, Hosts, Inbox, Mailbox, RestartPolicy, StageError, StageHandle, StageSpec, mailbox,
+    spawn, spawn_on,
 };
-use karst_state::Store;
-use karst_types::{Clock, ShardId};
+use karst_state::{REPLAY, Store};
+use karst_types::{Clock, ShardId, SourceId};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::{
     metrics::{LetterMetrics, ParseMetrics, PartitionMetrics, ResolverCounts, ResolverMetrics, ShardMetrics},
     parse_stage::ParseStage,
     partition::Partition,
-    protocol::MakeDecoder,
+    protocol::{Fetch, MakeDecoder, NoControl, NoData, PartitionControl, ShardControl},
+    replayer::Replayer,
     settings::EngineSettings,
     shard_router::ShardRouter,
     source_partition::{Shards, SourcePartition},
@@ -72,6 +75,8 @@ pub(crate) struct Wiring {
     workers: Hosts,
     shards: Shards,
     pub(crate) origins: Origins,
+    /// The readers of replay logs, by source: each is woken when something is queued.
+    replays: Mutex<HashMap<SourceId, Arc<Notify>>>,
     handles: Mutex<Handles>,
 }
 
@@ -137,11 +142,82 @@ impl Wiring {
             .shards
             .push(spawn_on(&Host::new("shard-source")?, inbox, spec("source shard".to_owned()), move || plan.build()));
         let shards = Shards { shards: mailboxes, source };
-        Ok(Self { settings, catalog, store, clock, board, workers, shards, origins, handles: Mutex::new(handles) })
+        Ok(Self {
+            settings,
+            catalog,
+            store,
+            clock,
+            board,
+            workers,
+            shards,
+            origins,
+            replays: Mutex::default(),
+            handles: Mutex::new(handles),
+        })
     }
 
-    /// The path of one partition: mailboxes first, then the stages, both in the order of the path.
+    /// The path of one partition.
     pub(crate) fn partition(&self, partition: &Arc<Partition>, source: &SourcePlan, time: &Arc<SourceTime>) {
+        let time = Arc::clone(time);
+        let (own, running, store, shards, clock) = (
+            Arc::clone(partition),
+            Arc::clone(&source.running),
+            self.store.clone(),
+            self.shards.clone(),
+            Arc::clone(&self.clock),
+        );
+        self.path(partition, source, "source_partition", move |host, inbox, spec, credits, next| {
+            spawn_on(host, inbox, spec, move || {
+                Ok(SourcePartition {
+                    partition: Arc::clone(&own),
+                    time: Arc::clone(&time),
+                    running: Arc::clone(&running),
+                    store: store.clone(),
+                    shards: shards.clone(),
+                    credits: credits.clone(),
+                    next: next.clone(),
+                    clock: Arc::clone(&clock),
+                    metrics: PartitionMetrics::new(&own),
+                    reading: None,
+                    told: None,
+                })
+            })
+        });
+    }
+
+    /// The path of a source's replay log: made when there is something in it. What is returned wakes its reader.
+    pub(crate) fn replays(&self, settings: &SourceSettings, id: SourceId, source: &SourcePlan) -> Arc<Notify> {
+        let mut replays = self.replays.lock();
+        if let Some(queued) = replays.get(&id) {
+            return Arc::clone(queued);
+        }
+        let queued = Arc::clone(replays.entry(id).or_default());
+        let partition = Partition::new(settings.clone(), id, REPLAY, false);
+        let (own, store, shards, wake) = (Arc::clone(&partition), self.store.clone(), self.shards.clone(), Arc::clone(&queued));
+        self.path(&partition, source, "replayer", move |host, inbox, spec, credits, next| {
+            spawn_on(host, inbox, spec, move || {
+                Ok(Replayer {
+                    partition: Arc::clone(&own),
+                    store: store.clone(),
+                    shards: shards.clone(),
+                    credits: credits.clone(),
+                    next: next.clone(),
+                    queued: Arc::clone(&wake),
+                    reading: None,
+                })
+            })
+        });
+        queued
+    }
+
+    /// Mailboxes first, then the stages, both in the order of the path. `first` makes the stage that reads.
+    fn path(
+        &self,
+        partition: &Arc<Partition>,
+        source: &SourcePlan,
+        name: &'static str,
+        first: impl FnOnce(&Host, Inbox<NoData, PartitionControl>, StageSpec, Credits, Mailbox<Fetch, NoControl>) -> StageHandle,
+    ) {
         let label = partition.label.as_str();
         let capacity = self.settings.mailbox;
         let spec = |name: &'static str| {
@@ -151,7 +227,7 @@ impl Wiring {
                 StageSpec::new(name, format!("{name} {label}"), Arc::clone(&self.clock)).restart(restart).board(&self.board);
             spec.capacity(capacity).stuck_after(self.settings.stuck_after())
         };
-        let (to_partition, at_partition) = mailbox(format!("source_partition {label}"), 1);
+        let (to_partition, at_partition) = mailbox(format!("{name} {label}"), 1);
         let (to_parse, at_parse) = mailbox(format!("parse_stage {label}"), capacity);
         let (to_resolver, at_resolver) = mailbox(format!("stream_resolver {label}"), capacity);
         let (to_router, at_router) = mailbox(format!("shard_router {label}"), capacity);
@@ -160,29 +236,7 @@ impl Wiring {
 
         let (front, back) = (self.workers.next().clone(), self.workers.next().clone());
         let credits = Credits::new(format!("{label} credits"), self.settings.credits);
-        let (own, running, store, shards, clock) = (
-            Arc::clone(partition),
-            Arc::clone(&source.running),
-            self.store.clone(),
-            self.shards.clone(),
-            Arc::clone(&self.clock),
-        );
-        let time = Arc::clone(time);
-        let source_partition = spawn_on(&front, at_partition, spec("source_partition"), move || {
-            Ok(SourcePartition {
-                partition: Arc::clone(&own),
-                time: Arc::clone(&time),
-                running: Arc::clone(&running),
-                store: store.clone(),
-                shards: shards.clone(),
-                credits: credits.clone(),
-                next: to_parse.clone(),
-                clock: Arc::clone(&clock),
-                metrics: PartitionMetrics::new(&own),
-                reading: None,
-                told: None,
-            })
-        });
+        let reader = first(&front, at_partition, spec(name), credits, to_parse);
         let (own, decoder, clock) = (Arc::clone(partition), Arc::clone(&source.decoder), Arc::clone(&self.clock));
         let parse_stage = spawn_on(&front, at_parse, spec("parse_stage"), move || {
             let (decoder, metrics) = (decoder(), ParseMetrics::new(&own));
@@ -211,8 +265,12 @@ impl Wiring {
         });
 
         let mut handles = self.handles.lock();
-        let stages = [source_partition, parse_stage, stream_resolver, shard_router];
+        let stages = [reader, parse_stage, stream_resolver, shard_router];
         stages.into_iter().zip(&mut handles.path).for_each(|(stage, hop)| hop.push(stage));
+    }
+
+    pub(crate) async fn ask_source_shard(&self, control: ShardControl) -> Result<(), Closed> {
+        self.shards.source.control(control).await
     }
 
     /// A stage that is not on the path, stopped before all others.

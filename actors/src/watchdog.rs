@@ -34,7 +34,7 @@ impl Watchdog {
         let now = self.clock.elapsed();
         self.board.check(now);
         self.times.iter().for_each(|time| _ = time.look(self.clock.now()));
-        for partition in self.origins.partitions() {
+        for partition in self.origins.lanes() {
             let lane = partition.lane();
             let committed = self.store.committed(lane);
             // What waits for a dependency is told by its stage; reading again would not bring it back.

@@ -15,7 +15,7 @@ use crate::{
     keys,
     lane::LaneId,
     rocks::Rocks,
-    source_shard::{SourceContent, SourceState},
+    source_shard::{Filled, SourceContent, SourceState},
 };
 
 /// Changelog entries dropped by one commit at most; the rest goes with the next ones.
@@ -94,12 +94,12 @@ impl CommitWriter {
                 })?
             }
             (Content::Source(content), Some(source)) => {
-                let mut prunings = Vec::new();
+                let mut filled = Filled::default();
                 let version = self.core.commit(generation, seq, &positions, 4096, |batch, state, rocks| {
-                    prunings = source.fill(&content, &self.core, batch, state, rocks)?;
+                    filled = source.fill(&content, &self.core, batch, state, rocks)?;
                     Ok(())
                 })?;
-                source.committed(content, prunings);
+                source.committed(content, filled);
                 version
             }
             (Content::Source(_), None) => return Err(Error::Fenced { shard: self.core.name }),

@@ -46,8 +46,17 @@ pub(crate) struct CommitState {
     pub(crate) version: ChangeVersion,
     pub(crate) log: LogState,
     pub(crate) dead: DeadState,
+    /// The number of the next entry of a replay log.
+    pub(crate) replay_next: u64,
     since_sync: u64,
     since_flush: u64,
+}
+
+impl CommitState {
+    /// This commit is to be on stable storage before anyone relies on it.
+    pub(crate) fn sync_now(&mut self) {
+        self.since_sync = SYNC_EVERY;
+    }
 }
 
 /// Extent of the changelog.
@@ -401,6 +410,7 @@ fn load_state(rocks: &Rocks) -> Result<CommitState> {
     };
     let mut state = CommitState::default();
     state.version.seq = number("seq")?.unwrap_or(0);
+    state.replay_next = number("replay")?.unwrap_or(0);
     state.version.incarnation = number("incarnation")?.ok_or_else(|| rocks.corrupt("meta entry \"incarnation\""))?;
     if let Some(log) = read("log")? {
         let mut rest = &log[..];

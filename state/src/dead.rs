@@ -150,6 +150,26 @@ impl<'a> Letters<'a> {
         Ok(())
     }
 
+    /// A replay was asked for: the letter as it is to be replayed, if it waits and is whole.
+    pub(crate) fn queue(&mut self, lane: LaneId, offset: Offset) -> Result<Option<Kept>> {
+        let Some(kept) = self.get(&keys::dead(lane, offset))? else { return Ok(None) };
+        if kept.state != LetterState::Waiting || kept.letter.is_cut() {
+            return Ok(None);
+        }
+        kept.state = LetterState::Queued;
+        Ok(Some(kept.clone()))
+    }
+
+    /// A replay came to its end; `letter` if the record is put aside again. A letter that was let go meanwhile stays gone.
+    pub(crate) fn settle(&mut self, lane: LaneId, offset: Offset, outcome: Outcome, letter: Option<DeadLetter>) -> Result<()> {
+        let Some(kept) = self.get(&keys::dead(lane, offset))? else { return Ok(()) };
+        match letter {
+            Some(letter) => (kept.letter, kept.state) = (letter, LetterState::Waiting),
+            None => kept.state = LetterState::Replayed(outcome),
+        }
+        Ok(())
+    }
+
     /// Adds all of it to the commit, and lets the oldest go where there are too many or they are too old.
     pub(crate) fn finish(mut self, batch: &mut WriteBatch) -> Result<()> {
         let mut written = BTreeMap::new();

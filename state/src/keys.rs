@@ -6,8 +6,9 @@
 //! d source partition offset   dead letter             (source shard)
 //! k source partition          lateness                (source shard)
 //! l seq                       size of changelog entry (feature shards)
-//! m name                      meta: format, store, shard, shards, hash, incarnation, boot, seq, log, dead
+//! m name                      meta: format, store, shard, shards, hash, incarnation, boot, seq, log, dead, replay
 //! o source partition          outcomes                (source shard)
+//! p source partition seq      entry of a replay log   (source shard; the partition is that of replays, -1)
 //! q number                    dead letters in the order of arrival (source shard)
 //! r slot                      commit ring             (every shard)
 //! s class key                 entity row              (feature shards)
@@ -28,6 +29,7 @@ pub(crate) const LATENESS: u8 = b'k';
 pub(crate) const LOG_SIZE: u8 = b'l';
 pub(crate) const META: u8 = b'm';
 pub(crate) const OUTCOMES: u8 = b'o';
+pub(crate) const REPLAY_LOG: u8 = b'p';
 pub(crate) const DEAD_QUEUE: u8 = b'q';
 pub(crate) const RING: u8 = b'r';
 pub(crate) const ROW: u8 = b's';
@@ -77,6 +79,13 @@ pub(crate) fn barrier(lane: LaneId, offset: Offset) -> Vec<u8> {
 }
 pub(crate) fn dead(lane: LaneId, offset: Offset) -> Vec<u8> {
     of_offset(DEAD, lane, offset)
+}
+pub(crate) fn replay(lane: LaneId, seq: Offset) -> Vec<u8> {
+    of_offset(REPLAY_LOG, lane, seq)
+}
+/// What all keys of one lane begin with.
+pub(crate) fn lane_prefix(prefix: u8, lane: LaneId) -> Vec<u8> {
+    of_lane(prefix, lane)
 }
 pub(crate) fn dead_queue(number: u64) -> Vec<u8> {
     of_number(DEAD_QUEUE, number)
@@ -140,6 +149,7 @@ mod tests {
     #[test]
     fn keys_are_these_bytes() {
         assert_eq!(barrier(lane(1, 3), Offset(7)), [b'w', 0, 1, 0x80, 0, 0, 3, 0x80, 0, 0, 0, 0, 0, 0, 7]);
+        assert_eq!(replay(lane(1, -1), Offset(7)), [b'p', 0, 1, 0x7f, 0xff, 0xff, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 7]);
         assert_eq!(row(ClassId(2), b"ada"), [b's', 0, 2, b'a', b'd', b'a']);
         assert_eq!(lateness(lane(1, 3)), [b'k', 0, 1, 0x80, 0, 0, 3]);
         assert_eq!(change(258), [b'c', 0, 0, 0, 0, 0, 0, 1, 2]);

@@ -18,6 +18,8 @@ use std::collections::HashMap;
 
 use karst_types::{Offset, PartitionId, SourceId};
 
+use crate::replay::REPLAY;
+
 /// A partition of a source, seen from a shard.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LaneId {
@@ -25,6 +27,17 @@ pub struct LaneId {
     pub source: SourceId,
     /// Its partition.
     pub partition: PartitionId,
+}
+
+impl LaneId {
+    /// The replay log of a source, which is read like one more partition.
+    pub const fn replay(source: SourceId) -> Self {
+        Self { source, partition: REPLAY }
+    }
+    /// Whether this is a replay log.
+    pub const fn is_replay(self) -> bool {
+        self.partition.0 == REPLAY.0
+    }
 }
 
 /// What every lane message starts with.

@@ -24,6 +24,9 @@ pub use restart::{RestartPoint, WatermarkState, restart_point};
 pub mod row;
 pub use row::{Cell, Row};
 
+pub mod replay;
+pub use replay::{REPLAY, ReplayEntry, ReplayRequest, Replayed};
+
 pub mod settings;
 pub use settings::{Durability, StoreSettings};
 

@@ -133,7 +133,8 @@ impl ShardWriter {
             }
         };
         self.interrupted = true; // until all of the batch is in
-        let from = first_after(&batch.updates, after);
+        // A replayed record has its place in its partition, not in the replay log; its batch is taken whole.
+        let from = if batch.head.lane().is_replay() { 0 } else { first_after(&batch.updates, after) };
         self.apply_updates(&batch.updates, from, batch.stored_at)?;
         let (source, partition) = (batch.updates.source(), batch.updates.partition());
         let part = Part {

@@ -8,11 +8,11 @@
 
 use std::{
     any::Any,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
-use karst_types::{DeadLetter, EventTime, Offset, Outcomes, PartitionId, ProcessingTime, Reason, SourceId};
+use karst_types::{DeadLetter, EventTime, Offset, Outcome, Outcomes, PartitionId, ProcessingTime, Reason, SourceId};
 use parking_lot::RwLock;
 use rocksdb::WriteBatch;
 
@@ -25,6 +25,7 @@ use crate::{
     keys,
     lane::{Accept, LaneHead, LaneId, LanePosition, Lanes},
     lateness::Lateness,
+    replay::{self, ReplayEnd, ReplayEntry, ReplayRequest, Replayed},
     restart::{self, RestartPoint, WatermarkState},
     rocks::Rocks,
     shard::Applied,
@@ -46,6 +47,8 @@ pub struct SourceBatch {
     pub watermark: WatermarkState,
     /// How late its events were.
     pub lateness: Lateness,
+    /// In a batch of a replay log: whose replay this is. `outcomes` and `dead_letters` are of that record then.
+    pub replayed: Option<Replayed>,
     /// Given back (dropped) once the batch is applied.
     pub credit: Option<Box<dyn Any + Send>>,
 }
@@ -105,6 +108,22 @@ impl Tally {
         self.outcomes.conserved() && self.reasons.iter().sum::<u64>() == self.outcomes.dead_letters
     }
 
+    /// A record that was counted as dead or late has another outcome now.
+    fn resettle(&mut self, was: Reason, outcome: Outcome) {
+        let sums = &mut self.outcomes;
+        let before = if was.is_fault() { &mut sums.dead_letters } else { &mut sums.late };
+        debug_assert!(*before > 0, "what is replayed was counted");
+        *before = before.saturating_sub(1);
+        sums.count(outcome);
+        sums.records -= 1; // it is not a new one
+        if was.is_fault() {
+            self.reasons[place(was)] = self.reasons[place(was)].saturating_sub(1);
+        }
+        if let Outcome::Dead(reason) = outcome {
+            self.reasons[place(reason)] += 1;
+        }
+    }
+
     fn encode(&self) -> Vec<u8> {
         let Outcomes { records, applied, skipped, late, tombstones, dead_letters } = self.outcomes;
         let mut out = vec![FORMAT];
@@ -157,6 +176,25 @@ pub(crate) struct SourceContent {
     tallies: Vec<(LaneId, Tally)>,
     barriers: BTreeMap<LaneId, (Offset, WatermarkState)>,
     letters: Vec<(LaneId, DeadLetter)>,
+    settled: Vec<Settled>,
+    requests: Vec<ReplayRequest>,
+}
+
+/// A replay that has come to its end.
+struct Settled {
+    lane: LaneId,
+    offset: Offset,
+    outcome: Outcome,
+    letter: Option<DeadLetter>,
+}
+
+/// What a commit did.
+#[derive(Default)]
+pub(crate) struct Filled {
+    pruned: Vec<(LaneId, Offset)>,
+    /// Letters queued, for each request.
+    queued: Vec<u64>,
+    replay_end: u64,
 }
 
 type Barriers = HashMap<LaneId, BTreeMap<Offset, WatermarkState>>;
@@ -165,12 +203,13 @@ type Barriers = HashMap<LaneId, BTreeMap<Offset, WatermarkState>>;
 pub(crate) struct SourceState {
     live: RwLock<BTreeMap<LaneId, Tally>>, // applied, like the hot set of a feature shard
     barriers: RwLock<Barriers>,            // committed
+    replay_end: ReplayEnd,
     shards: Vec<Arc<Core>>,
 }
 
 impl SourceState {
     pub(crate) fn new(shards: Vec<Arc<Core>>) -> Self {
-        Self { live: RwLock::default(), barriers: RwLock::default(), shards }
+        Self { live: RwLock::default(), barriers: RwLock::default(), replay_end: ReplayEnd::default(), shards }
     }
 
     /// Reads what is committed.
@@ -195,6 +234,8 @@ impl SourceState {
             barriers.entry(lane).or_default().insert(offset, watermark);
             Ok(true)
         })?;
+        let replay_next = rocks.get(&keys::meta("replay"))?.and_then(|next| bytes::u64(&mut &next[..]));
+        self.replay_end.set(replay_next.unwrap_or(0)); // what was recovered is stable
         *self.live.write() = tallies;
         *self.barriers.write() = barriers;
         Ok(())
@@ -208,7 +249,7 @@ impl SourceState {
         batch: &mut WriteBatch,
         state: &mut CommitState,
         rocks: &Rocks,
-    ) -> Result<Vec<(LaneId, Offset)>> {
+    ) -> Result<Filled> {
         for (lane, tally) in &content.tallies {
             batch.put(keys::outcomes(*lane), tally.encode());
             batch.put(keys::lateness(*lane), tally.lateness.encode());
@@ -222,23 +263,52 @@ impl SourceState {
             let needless = known.get(lane).map(|barriers| restart::needless_barriers(barriers, safe)).unwrap_or_default();
             needless.iter().for_each(|offset| batch.delete(keys::barrier(*lane, *offset)));
             pruned.extend(needless.into_iter().map(|offset| (*lane, offset)));
+            let floor = known.get(lane).zip(safe).and_then(|(barriers, safe)| barriers.range(..=safe).next_back());
+            if let (true, Some((floor, _))) = (lane.is_replay(), floor) {
+                prune_replay_log(*lane, *floor, batch, rocks)?;
+            }
         }
         let mut letters = Letters::new(&mut state.dead, core.settings(), rocks, core.clock.now());
         for (lane, letter) in &content.letters {
             letters.store(*lane, letter.clone())?;
         }
+        for Settled { lane, offset, outcome, letter } in &content.settled {
+            letters.settle(*lane, *offset, *outcome, letter.clone())?;
+        }
+        let before = state.replay_next;
+        let mut queued = Vec::with_capacity(content.requests.len());
+        for request in &content.requests {
+            let first = state.replay_next;
+            for (lane, offset) in &request.letters {
+                if let Some(letter) = letters.queue(*lane, *offset)? {
+                    let key = keys::replay(LaneId::replay(lane.source), Offset(state.replay_next as i64));
+                    batch.put(key, replay::encode(lane.partition, &letter));
+                    state.replay_next += 1;
+                }
+            }
+            queued.push(state.replay_next - first);
+        }
         letters.finish(batch)?;
-        Ok(pruned)
+        if state.replay_next > before {
+            batch.put(keys::meta("replay"), state.replay_next.to_le_bytes());
+            state.sync_now();
+        }
+        Ok(Filled { pruned, queued, replay_end: state.replay_next })
     }
 
     /// The commit is written: its barriers count from now on.
-    pub(crate) fn committed(&self, content: SourceContent, pruned: Vec<(LaneId, Offset)>) {
+    pub(crate) fn committed(&self, content: SourceContent, filled: Filled) {
+        self.replay_end.set(filled.replay_end);
         let mut barriers = self.barriers.write();
         for (lane, (offset, watermark)) in content.barriers {
             barriers.entry(lane).or_default().insert(offset, watermark);
         }
-        for (lane, offset) in pruned {
+        for (lane, offset) in filled.pruned {
             barriers.entry(lane).or_default().remove(&offset);
+        }
+        drop(barriers);
+        for (request, queued) in content.requests.into_iter().zip(filled.queued) {
+            (request.answer)(queued);
         }
     }
 
@@ -250,6 +320,18 @@ impl SourceState {
     }
 }
 
+/// Drops the entries that no restart can need any more.
+fn prune_replay_log(lane: LaneId, floor: Offset, batch: &mut WriteBatch, rocks: &Rocks) -> Result<()> {
+    let prefix = keys::lane_prefix(keys::REPLAY_LOG, lane);
+    rocks.scan(&prefix, &prefix, |key, _| {
+        let goes = keys::offset_of(key).is_some_and(|seq| seq <= floor);
+        if goes {
+            batch.delete(key);
+        }
+        Ok(goes)
+    })
+}
+
 /// The only writer of the source shard.
 pub struct SourceWriter {
     core: Arc<Core>,
@@ -259,6 +341,10 @@ pub struct SourceWriter {
     lanes: Lanes,
     barriers: BTreeMap<LaneId, (Offset, WatermarkState)>,
     letters: Vec<(LaneId, DeadLetter)>,
+    settled: Vec<Settled>,
+    requests: Vec<ReplayRequest>,
+    /// Partitions whose sums changed by a replay.
+    resettled: BTreeSet<LaneId>,
     letter_bytes: usize,
     records: usize,
     in_flight: bool,
@@ -270,9 +356,22 @@ const LETTER_BYTES_MAX: usize = 8 << 20;
 impl SourceWriter {
     pub(crate) fn new(core: Arc<Core>, state: Arc<SourceState>) -> Result<Self> {
         let Start { generation, seq, positions } = core.rebuild(|rocks| state.reload(rocks))?;
-        let (barriers, letters) = Default::default();
         let lanes = Lanes::recovered(positions);
-        Ok(Self { core, state, generation, seq, lanes, barriers, letters, letter_bytes: 0, records: 0, in_flight: false })
+        Ok(Self {
+            core,
+            state,
+            generation,
+            seq,
+            lanes,
+            barriers: BTreeMap::new(),
+            letters: Vec::new(),
+            settled: Vec::new(),
+            requests: Vec::new(),
+            resettled: BTreeSet::new(),
+            letter_bytes: 0,
+            records: 0,
+            in_flight: false,
+        })
     }
 
     /// Applies a batch in memory. Takes dead letters and credit out of it. A batch that begins before and ends after what was
@@ -304,7 +403,9 @@ impl SourceWriter {
             }
         }
         let lane = batch.head.lane();
-        {
+        if let Some(replayed) = batch.replayed {
+            self.settle(lane.source, replayed, batch.dead_letters.pop());
+        } else {
             let mut live = self.state.live.write();
             let tally = live.entry(lane).or_default();
             tally.outcomes.add(&batch.outcomes);
@@ -322,6 +423,29 @@ impl SourceWriter {
         Ok(Applied::Applied { new, repeated: 0 })
     }
 
+    /// A replay has come to its end.
+    fn settle(&mut self, source: SourceId, replayed: Replayed, letter: Option<DeadLetter>) {
+        let Replayed { partition, offset, was, outcome } = replayed;
+        let lane = LaneId { source, partition };
+        let mut live = self.state.live.write();
+        let tally = live.entry(lane).or_default();
+        tally.resettle(was, outcome);
+        debug_assert!(tally.is_exact(), "after a replay: {tally:?}");
+        self.resettled.insert(lane);
+        self.letter_bytes += letter.as_ref().map_or(0, |letter| letter.value.as_ref().map_or(0, Vec::len)) + 256;
+        self.settled.push(Settled { lane, offset, outcome, letter });
+    }
+
+    /// Puts letters into the replay log of their source, with the next commit.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] or [`Error::Poisoned`](crate::Error::Poisoned): build the writer anew, and ask again.
+    pub fn request_replay(&mut self, request: ReplayRequest) -> Result<()> {
+        self.core.check_writer(self.generation)?;
+        self.requests.push(request);
+        Ok(())
+    }
+
     /// As [`ShardWriter::reset_lane`](crate::ShardWriter::reset_lane).
     pub fn reset_lane(&mut self, lane: LaneId, epoch: u64) -> LanePosition {
         self.lanes.reset(lane, epoch)
@@ -332,7 +456,7 @@ impl SourceWriter {
     }
     /// Whether anything was applied since the last [`SourceWriter::freeze`].
     pub fn has_uncommitted(&self) -> bool {
-        self.lanes.moved() > 0
+        self.lanes.moved() > 0 || !self.requests.is_empty()
     }
     /// Records applied since the last [`SourceWriter::freeze`].
     pub fn uncommitted_events(&self) -> usize {
@@ -361,9 +485,15 @@ impl SourceWriter {
         (self.records, self.letter_bytes) = (0, 0);
         let positions = self.lanes.take_moved();
         let live = self.state.live.read();
-        let tallies = positions.iter().filter_map(|(lane, ..)| live.get(lane).map(|tally| (*lane, *tally))).collect();
-        let barriers = std::mem::take(&mut self.barriers);
-        let content = SourceContent { tallies, barriers, letters: std::mem::take(&mut self.letters) };
+        self.resettled.extend(positions.iter().map(|(lane, ..)| *lane));
+        let changed = std::mem::take(&mut self.resettled);
+        let content = SourceContent {
+            tallies: changed.into_iter().filter_map(|lane| live.get(&lane).map(|tally| (lane, *tally))).collect(),
+            barriers: std::mem::take(&mut self.barriers),
+            letters: std::mem::take(&mut self.letters),
+            settled: std::mem::take(&mut self.settled),
+            requests: std::mem::take(&mut self.requests),
+        };
         Some(FrozenCommit { generation: self.generation, seq: self.seq, positions, content: Content::Source(content) })
     }
 
@@ -393,6 +523,7 @@ impl SourceReader {
         let reasons = |tally: &Tally| Reason::ALL.into_iter().zip(tally.reasons).filter(|(_, count)| *count > 0).collect();
         let live = self.state.live.read();
         live.iter()
+            .filter(|(lane, _)| !lane.is_replay())
             .map(|(lane, tally)| PartitionOutcomes {
                 source: lane.source,
                 partition: lane.partition,
@@ -413,20 +544,49 @@ impl SourceReader {
     /// # Errors
     /// Of the disk, or if one is corrupt.
     pub fn dead_letters(&self, lane: LaneId, from: Offset, limit: usize) -> Result<Vec<StoredDeadLetter>> {
+        let mut letters = Vec::new();
+        self.each_dead_letter(lane, from, |letter| {
+            let room = letters.len() < limit;
+            letters.extend(room.then_some(letter));
+            room
+        })?;
+        Ok(letters)
+    }
+
+    /// Shows committed dead letters of a partition from offset `from` on, by rising offset, as long as `visit` says so.
+    ///
+    /// # Errors
+    /// Of the disk, or if one is corrupt.
+    pub fn each_dead_letter(&self, lane: LaneId, from: Offset, mut visit: impl FnMut(StoredDeadLetter) -> bool) -> Result<()> {
         self.core.with_rocks(|rocks| {
-            let mut letters = Vec::new();
-            let prefix = &keys::dead(lane, from)[..7]; // without the offset
-            rocks.scan(prefix, &keys::dead(lane, from), |key, value| {
-                if letters.len() == limit {
-                    return Ok(false);
-                }
+            rocks.scan(&keys::lane_prefix(keys::DEAD, lane), &keys::dead(lane, from), |key, value| {
                 let wrong = || -> Error { rocks.corrupt("a dead letter") };
                 let offset = keys::offset_of(key).ok_or_else(wrong)?;
                 let dead::Kept { letter, state, stored_at } = dead::decode(offset, value).ok_or_else(wrong)?;
-                letters.push(StoredDeadLetter { source: lane.source, partition: lane.partition, letter, state, stored_at });
+                Ok(visit(StoredDeadLetter { source: lane.source, partition: lane.partition, letter, state, stored_at }))
+            })
+        })
+    }
+
+    /// Entries of a source's replay log behind `after` that may be read, at most `limit`.
+    ///
+    /// # Errors
+    /// Of the disk, or if one is corrupt.
+    pub fn replay_log(&self, source: SourceId, after: Option<Offset>, limit: usize) -> Result<Vec<ReplayEntry>> {
+        let lane = LaneId::replay(source);
+        let from = after.map_or(Offset(0), Offset::next);
+        self.core.with_rocks(|rocks| {
+            let mut entries = Vec::new();
+            rocks.scan(&keys::lane_prefix(keys::REPLAY_LOG, lane), &keys::replay(lane, from), |key, value| {
+                let wrong = || rocks.corrupt("an entry of a replay log");
+                let seq = keys::offset_of(key).ok_or_else(wrong)?;
+                if entries.len() == limit || self.state.replay_end.is_before(seq) {
+                    return Ok(false);
+                }
+                entries.push(replay::decode(seq, value).ok_or_else(wrong)?);
                 Ok(true)
             })?;
-            Ok(letters)
+            Ok(entries)
         })
     }
 

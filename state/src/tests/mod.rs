@@ -189,7 +189,11 @@ impl Driver {
         let shards = updates.into_iter().map(|updates| ShardBatch { head, updates, stored_at, credit: None }).collect();
         let watermark = Log::watermark(through);
         let lateness = Log::lateness(first, through);
-        (shards, SourceBatch { head, first: Offset(first), outcomes, dead_letters, watermark, lateness, credit: None })
+        let replayed = None;
+        (
+            shards,
+            SourceBatch { head, first: Offset(first), outcomes, dead_letters, watermark, lateness, replayed, credit: None },
+        )
     }
 
     /// Sends the next batch to every shard.
