@@ -54,6 +54,12 @@ pub enum Command {
         The numbers are exact, and of all events since the state directory was made: choose the least deadline whose\n\
         number of late events you can live with, and set it as late_arrival_deadline of the source.")]
     Late(PageArgs),
+    /// Look at records that could not pass, and send them through again once the cause is mended
+    #[command(after_help = "Examples:\n  \
+        karst dead-letters list --source clicks --reason schema_mismatch\n  \
+        karst dead-letters show 'clicks[3]@1842'\n  \
+        karst dead-letters replay --source clicks --reason schema_mismatch --limit 10000")]
+    DeadLetters(DeadLetterArgs),
     /// Print whether a running engine is well, and if not, what is not and why; exit code 1 if it is not
     #[command(after_help = "Example:\n  karst health || echo 'something is wrong'")]
     Health(PageArgs),
@@ -139,6 +145,96 @@ pub struct PageArgs {
     /// Where a running engine is.
     #[command(flatten)]
     pub at: UrlArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Of `karst dead-letters`.
+#[derive(Flags, Debug, Clone)]
+pub struct DeadLetterArgs {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub what: LetterCommand,
+}
+
+/// What can be done with dead letters.
+#[derive(Subcommand, Debug, Clone)]
+pub enum LetterCommand {
+    /// Print dead letters that were not replayed yet, by position
+    List(LetterArgs),
+    /// Print one dead letter whole: key, headers, value, error
+    Show(ShowArgs),
+    /// Send dead letters through decoding and their resolvers again
+    #[command(
+        after_help = "Safe to repeat: a letter that is under way or was replayed is not replayed again. One that fails again stays,\n\
+        with one attempt more. Late events that are kept (reason late) are replayed with --reason late only, whatever their lateness."
+    )]
+    Replay(ReplayArgs),
+}
+
+/// Which dead letters.
+#[derive(Flags, Debug, Clone)]
+pub struct Wanted {
+    /// Of this source
+    #[arg(long)]
+    pub source: Option<String>,
+    /// Of this partition
+    #[arg(long)]
+    pub partition: Option<i32>,
+    /// With this reason, such as malformed, schema_mismatch, resolver_error
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// From this offset on
+    #[arg(long, value_name = "OFFSET")]
+    pub from: Option<i64>,
+    /// Up to this offset
+    #[arg(long, value_name = "OFFSET")]
+    pub through: Option<i64>,
+    /// At most so many, 1 to 10000
+    #[arg(long, default_value_t = 100)]
+    pub limit: usize,
+}
+
+/// Of `karst dead-letters list`.
+#[derive(Flags, Debug, Clone)]
+pub struct LetterArgs {
+    /// Where a running engine is.
+    #[command(flatten)]
+    pub at: UrlArgs,
+    /// Which.
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// Those that were replayed too
+    #[arg(long)]
+    pub replayed: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Of `karst dead-letters show`.
+#[derive(Flags, Debug, Clone)]
+pub struct ShowArgs {
+    /// Where a running engine is.
+    #[command(flatten)]
+    pub at: UrlArgs,
+    /// Which: 'clicks[3]@1842', as list prints it
+    pub position: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Of `karst dead-letters replay`.
+#[derive(Flags, Debug, Clone)]
+pub struct ReplayArgs {
+    /// Where a running engine is.
+    #[command(flatten)]
+    pub at: UrlArgs,
+    /// Which; the source must be named.
+    #[command(flatten)]
+    pub wanted: Wanted,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -46,6 +46,7 @@ pub fn run(app: impl FnOnce(EngineBuilder) -> EngineBuilder) -> ExitCode {
         Command::Status(args) => commands::pages::status(&args),
         Command::Watermarks(args) => commands::time::watermarks(&args),
         Command::Late(args) => commands::time::late(&args),
+        Command::DeadLetters(args) => commands::letters::letters(&args.what),
         Command::Health(args) => commands::pages::health(&args),
     };
     match done {

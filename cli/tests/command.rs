@@ -282,6 +282,18 @@ fn a_configuration_alone_makes_features_that_can_be_queried() {
     assert!(text(&running.ask(&["topology"]).stdout).starts_with("flowchart"));
     let page = text(&running.ask(&["status"]).stdout);
     assert!(page.contains("clicks[0]"), "{page}");
+    let letters = text(&running.ask(&["dead-letters", "list", "--source", "clicks"]).stdout);
+    assert_eq!(letters.lines().count(), 3, "{letters}");
+    let position = letters.lines().nth(1).and_then(|row| row.split_whitespace().next()).unwrap();
+    let whole = text(&running.ask(&["dead-letters", "show", position]).stdout);
+    assert!(whole.contains("stage        stream_resolver") && whole.contains("attempt      1"), "{whole}");
+    let nobody = running.ask(&["dead-letters", "replay"]);
+    assert!(!nobody.status.success() && text(&nobody.stderr).contains("which source"), "{}", text(&nobody.stderr));
+    let asked = text(&running.ask(&["dead-letters", "replay", "--source", "clicks"]).stdout);
+    assert!(asked.starts_with("2 letters are being replayed"), "{asked}");
+    let again = || serde_json::from_slice::<Json>(&running.ask(&["dead-letters", "list", "--json"]).stdout).unwrap();
+    let failed_again = |letters: &Json| letters["letters"].as_array().unwrap().iter().all(|letter| letter["attempt"] == 2);
+    assert!((0..200).any(|_| failed_again(&again())), "data that is wrong stays wrong: {}", again());
     assert!(page.contains("conservation: exact. 7 records =") && page.contains("2 dead letters kept, 0 let go"), "{page}");
     let time = running.ask(&["watermarks"]);
     let told = text(&time.stdout);

@@ -37,8 +37,18 @@ struct Route(&'static str);
 
 impl Route {
     fn of(request: &HttpRequest) -> Self {
-        const ROUTES: [&str; 8] =
-            ["/", "/v1/query/online", "/v1/status", "/v1/late", "/v1/watermarks", "/healthz", "/metrics", "/topology"];
+        const ROUTES: [&str; 10] = [
+            "/",
+            "/v1/query/online",
+            "/v1/status",
+            "/v1/late",
+            "/v1/watermarks",
+            "/v1/dead-letters",
+            "/v1/dead-letters/replay",
+            "/healthz",
+            "/metrics",
+            "/topology",
+        ];
         Self(ROUTES.into_iter().find(|route| *route == request.path()).unwrap_or("other"))
     }
 }
@@ -126,12 +136,15 @@ async fn collect(mut payload: Payload, limit: usize, expected: usize) -> Result<
 
 /// 404 and 405, in the form of all other errors.
 pub(crate) async fn no_such_route(request: HttpRequest) -> HttpResponse {
-    const KNOWN: [(&str, &str); 8] = [
+    const KNOWN: [(&str, &str); 11] = [
         ("/", "GET"),
         ("/v1/query/online", "POST"),
         ("/v1/status", "GET"),
         ("/v1/late", "GET"),
         ("/v1/watermarks", "GET"),
+        ("/v1/dead-letters", "GET"),
+        ("/v1/dead-letters/{source}/{partition}/{offset}", "GET"),
+        ("/v1/dead-letters/replay", "POST"),
         ("/healthz", "GET"),
         ("/metrics", "GET"),
         ("/topology", "GET"),

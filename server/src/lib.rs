@@ -25,6 +25,7 @@ pub mod metrics;
 pub use metrics::install as install_metrics;
 
 mod guard;
+mod letters;
 mod online;
 mod pages;
 mod quickack;

@@ -19,6 +19,9 @@ const INDEX: &str = "Karst\n\n\
     GET  /v1/status         positions, lag, watermarks and counts (JSON)\n\
     GET  /v1/watermarks     how far each source has come, which partition holds it back, and what to do (JSON)\n\
     GET  /v1/late           how late events are, and what other deadlines would do (JSON)\n\
+    GET  /v1/dead-letters   records that could not pass, by ?source=, partition=, reason=, from=, through=, limit=\n\
+    GET  /v1/dead-letters/SOURCE/PARTITION/OFFSET   one of them, whole\n\
+    POST /v1/dead-letters/replay   {\"source\": \"clicks\"} and the same filters: send them through again\n\
     GET  /healthz           200, or 503 with what is not well, why, and what to do (JSON)\n\
     GET  /topology          the path of events as a mermaid diagram; ?format=json for the stages as they run\n\
     GET  /metrics           for Prometheus\n";

@@ -18,7 +18,7 @@ use futures::channel::oneshot;
 use karst::EngineHandle;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::{Error, Result, ServerSettings, guard, metrics, metrics::QueryMetrics, online, pages, quickack, time};
+use crate::{Error, Result, ServerSettings, guard, letters, metrics, metrics::QueryMetrics, online, pages, quickack, time};
 
 /// What all requests share.
 pub(crate) struct Shared {
@@ -141,6 +141,9 @@ async fn run(
             .route("/v1/query/online", web::post().to(online::query))
             .route("/v1/status", web::get().to(pages::status))
             .route("/v1/watermarks", web::get().to(time::watermarks))
+            .route("/v1/dead-letters", web::get().to(letters::list))
+            .route("/v1/dead-letters/replay", web::post().to(letters::replay))
+            .route("/v1/dead-letters/{source}/{partition}/{offset}", web::get().to(letters::show))
             .route("/v1/late", web::get().to(time::late))
             .route("/healthz", web::get().to(pages::health))
             .route("/metrics", web::get().to(pages::metrics))

@@ -13,6 +13,7 @@ mod order;
 mod parse;
 mod query;
 mod registry;
+mod replay;
 mod restart;
 mod supervision;
 mod two_resolvers;

@@ -1,6 +1,7 @@
 //! One file per command, or per family of them.
 
 pub(crate) mod check;
+pub(crate) mod letters;
 pub(crate) mod pages;
 pub(crate) mod query;
 pub(crate) mod run;
