@@ -11,6 +11,7 @@
 
 mod log;
 mod random;
+mod replays;
 mod world;
 
 use world::{Report, Variant, run};
@@ -42,7 +43,7 @@ fn the_protocol_loses_nothing_and_counts_nothing_twice() {
     }
     println!(
         "simulation seeds={seeds} wrong=0 shard_panics={} partition_panics={} kills={} power_losses={} restarts={} gaps={} \
-         duplicates={} longest_replay={}",
+         duplicates={} replays={} longest_replay={}",
         sums.shard_panics,
         sums.partition_panics,
         sums.kills,
@@ -50,6 +51,7 @@ fn the_protocol_loses_nothing_and_counts_nothing_twice() {
         sums.restarts,
         sums.gaps,
         sums.duplicates,
+        sums.replays,
         sums.longest_replay
     );
     // "Nothing was lost" means something only if something was done to lose it.

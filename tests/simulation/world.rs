@@ -8,10 +8,11 @@ use karst_types::{Offset, PartitionId, SourceId};
 use crate::{
     log::{self, EVENTS, Key, Log, PARTITIONS},
     random::Random,
+    replays::{Entry, Letter, LetterState, REPLAYS, Replayed},
 };
 
 const SHARDS: usize = 3;
-const SOURCE: usize = SHARDS; // the source shard is one more
+pub const SOURCE: usize = SHARDS; // the source shard is one more
 const STEPS: usize = 6000;
 const BATCH_MAX: u64 = 4; // records
 const CREDITS: usize = 8; // messages in a mailbox at which a partition waits
@@ -40,12 +41,18 @@ pub enum Variant {
     CommitOnDispatch,
     /// A restart relies on what shards have applied, committed or not.
     UncommittedRestart,
+    /// The commit that queues replays is not on stable storage before they are read.
+    UnsyncedQueue,
+    /// A letter is queued whatever its state.
+    QueueAnyState,
+    /// An entry of the replay log is a reference to its letter, not a copy.
+    LiveEntry,
     /// Replayed batches are not ended where the source shard stands, and it takes them as they come.
     NoCut,
 }
 
 impl Variant {
-    pub const SHORTCUTS: [Self; 7] = [
+    pub const SHORTCUTS: [Self; 10] = [
         Self::NoFrontier,
         Self::NoLaneChain,
         Self::NewestWatermark,
@@ -53,7 +60,15 @@ impl Variant {
         Self::CommitOnDispatch,
         Self::UncommittedRestart,
         Self::NoCut,
+        Self::UnsyncedQueue,
+        Self::QueueAnyState,
+        Self::LiveEntry,
     ];
+
+    /// The others lose messages, and with them replays: there is no end to wait for.
+    const fn has_letters(self) -> bool {
+        matches!(self, Self::Full | Self::UnsyncedQueue | Self::QueueAnyState | Self::LiveEntry)
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -69,6 +84,7 @@ pub struct Report {
     pub restarts: u64,
     pub gaps: u64,
     pub duplicates: u64,
+    pub replays: u64,
     pub longest_replay: i64,
     /// A hash of everything that happened.
     pub trace: u64,
@@ -86,32 +102,60 @@ impl Report {
         self.restarts += other.restarts;
         self.gaps += other.gaps;
         self.duplicates += other.duplicates;
+        self.replays += other.replays;
         self.longest_replay = self.longest_replay.max(other.longest_replay);
     }
+}
+
+/// What a batch does to each shard.
+pub type Effects = [Vec<(Offset, Key, i64)>; SHARDS + 1];
+
+/// What became of the records of a partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    pub in_time: i64,
+    pub late: i64,
+    pub dead: i64,
+}
+
+/// What a batch tells the source shard, and its place in its lane.
+#[derive(Clone, Default)]
+pub struct Outgoing {
+    pub first: i64,
+    pub through: i64,
+    pub sums: Sums,
+    /// Bad events, with the watermark before each.
+    pub letters: Vec<(i64, WatermarkState)>,
+    pub watermark: WatermarkState,
+    pub replayed: Option<Replayed>,
 }
 
 #[derive(Clone)]
 struct Message {
     head: LaneHead,
-    first: Offset,
     effects: Vec<(Offset, Key, i64)>,
-    /// For the source shard: in time, late, and the watermark at the end.
-    outcomes: (i64, i64),
-    watermark: WatermarkState,
+    content: Outgoing,
 }
 
 /// What a shard holds, in memory or on disk.
 #[derive(Clone, Default)]
-struct Stored {
+pub struct Stored {
     totals: BTreeMap<Key, i64>,
-    outcomes: BTreeMap<LaneId, (i64, i64)>,
+    pub outcomes: BTreeMap<LaneId, Sums>,
+    pub letters: BTreeMap<(usize, i64), Letter>,
+    pub replay_log: BTreeMap<i64, Entry>,
+    pub replay_next: i64,
     applied: BTreeMap<LaneId, Offset>,
     barriers: BTreeMap<LaneId, BTreeMap<Offset, WatermarkState>>,
 }
 
 #[derive(Default)]
-struct Shard {
-    memory: Stored,
+pub struct Shard {
+    pub memory: Stored,
+    /// Letters that someone wants replayed; gone with a crash.
+    pub requests: Vec<(usize, i64)>,
+    /// The commit on its way is synced as soon as it is written.
+    sync: bool,
     lanes: Lanes,
     gathered: u64,
     new_barriers: BTreeMap<LaneId, (Offset, WatermarkState)>,
@@ -126,7 +170,7 @@ impl Shard {
     fn new() -> Self {
         Self { disk: vec![Stored::default()], ..Self::default() }
     }
-    fn committed(&self) -> &Stored {
+    pub fn committed(&self) -> &Stored {
         self.disk.last().expect("there is always a first state")
     }
     fn stable(&self) -> &Stored {
@@ -137,14 +181,15 @@ impl Shard {
         self.memory = self.committed().clone();
         self.lanes = Lanes::recovered(self.memory.applied.clone());
         self.gathered = 0;
+        self.requests.clear();
         self.new_barriers.clear();
         self.frozen = None;
     }
 }
 
 #[derive(Default)]
-struct Partition {
-    next: i64,
+pub struct Partition {
+    pub next: i64,
     watermark: WatermarkState,
     epoch: u64,
     lane_seqs: [u64; SHARDS + 1],
@@ -152,32 +197,42 @@ struct Partition {
     group_offset: i64,
 }
 
-struct World<'a> {
-    variant: Variant,
-    random: Random,
-    logs: &'a [Log],
-    partitions: Vec<Partition>,
-    shards: Vec<Shard>,
-    report: Report,
+pub struct World<'a> {
+    pub variant: Variant,
+    pub random: Random,
+    pub logs: &'a [Log],
+    /// The replay log is the last.
+    pub partitions: Vec<Partition>,
+    pub shards: Vec<Shard>,
+    pub report: Report,
     verbose: bool,
 }
 
-fn lane(partition: usize) -> LaneId {
-    LaneId { source: SourceId(0), partition: PartitionId(partition as i32) }
+pub fn lane(partition: usize) -> LaneId {
+    match partition {
+        REPLAYS => LaneId::replay(SourceId(0)),
+        number => LaneId { source: SourceId(0), partition: PartitionId(number as i32) },
+    }
 }
-fn shard_of(key: Key) -> usize {
+fn number_of(lane: LaneId) -> usize {
+    if lane.is_replay() { REPLAYS } else { lane.partition.0 as usize }
+}
+pub fn shard_of(key: Key) -> usize {
     key as usize % SHARDS
 }
 
 /// Runs one schedule.
 pub fn run(seed: u64, variant: Variant, verbose: bool) -> Report {
     let mut random = Random::new(seed);
-    let logs = log::logs(&mut random);
+    let mut logs = log::logs(&mut random);
+    if !variant.has_letters() {
+        logs.iter_mut().flatten().for_each(|event| event.bad = false);
+    }
     let mut world = World {
         variant,
         random,
         logs: &logs,
-        partitions: (0..PARTITIONS).map(|_| Partition { epoch: 1, ..Partition::default() }).collect(),
+        partitions: (0..=REPLAYS).map(|_| Partition { epoch: 1, ..Partition::default() }).collect(),
         shards: (0..=SHARDS).map(|_| Shard::new()).collect(),
         report: Report::default(),
         verbose,
@@ -188,7 +243,7 @@ pub fn run(seed: u64, variant: Variant, verbose: bool) -> Report {
 }
 
 impl World<'_> {
-    fn note(&mut self, what: impl FnOnce() -> String) {
+    pub fn note(&mut self, what: impl FnOnce() -> String) {
         // The trace takes the sums of the world rather than texts: cheap, and any difference shows in it sooner or later.
         let mut trace = self.report.trace;
         let positions = self.partitions.iter().flat_map(|partition| [partition.next as u64, partition.epoch]);
@@ -210,7 +265,7 @@ impl World<'_> {
         faults.sort_unstable();
         let mut fault_at_the_end = self.random.chance(50);
         for step in 0..STEPS {
-            let all_sent = self.partitions.iter().all(|partition| partition.next >= EVENTS);
+            let all_sent = self.partitions[..PARTITIONS].iter().all(|partition| partition.next >= EVENTS);
             if faults.first().is_some_and(|at| step >= *at) {
                 faults.remove(0);
                 self.fault();
@@ -219,8 +274,9 @@ impl World<'_> {
                 self.fault();
             }
             match self.random.below(100) {
-                0..40 => {
-                    let partition = self.random.below(PARTITIONS as u64) as usize;
+                0..2 => self.ask(),
+                2..40 => {
+                    let partition = self.random.below(REPLAYS as u64 + 1) as usize;
                     self.step_partition(partition);
                 }
                 40..85 => {
@@ -240,7 +296,8 @@ impl World<'_> {
     }
 
     fn is_at_rest(&self) -> bool {
-        self.partitions.iter().all(|partition| partition.next >= EVENTS)
+        self.partitions[..PARTITIONS].iter().all(|partition| partition.next >= EVENTS)
+            && self.next_entry().is_none()
             && self.shards.iter().all(|shard| shard.mailbox.is_empty())
     }
 
@@ -256,20 +313,28 @@ impl World<'_> {
         if blind.contains(&self.variant) {
             return true; // it cannot tell
         }
-        let last = Some(Offset(EVENTS - 1));
-        let behind: Vec<usize> = (0..PARTITIONS)
+        let replays = self.shards[SOURCE].committed().replay_next;
+        let last = |partition| if partition == REPLAYS { replays - 1 } else { EVENTS - 1 };
+        let behind: Vec<usize> = (0..=REPLAYS)
             .filter(|partition| {
-                self.shards.iter().any(|shard| shard.committed().applied.get(&lane(*partition)).copied() != last)
+                let at = |shard: &Shard| shard.committed().applied.get(&lane(*partition)).map_or(-1, |offset| offset.0);
+                self.shards.iter().any(|shard| at(shard) != last(*partition))
             })
             .collect();
         behind.iter().for_each(|partition| self.restart(*partition));
-        behind.is_empty()
+        behind.is_empty() && self.all_replayed()
     }
 
     /// The partition reads, judges and resolves one batch, and sends one message into each of its lanes.
     fn step_partition(&mut self, number: usize) {
         let full = self.shards.iter().any(|shard| shard.mailbox.len() >= CREDITS);
-        if self.partitions[number].next >= EVENTS || full {
+        if full {
+            return;
+        }
+        if number == REPLAYS {
+            return self.step_replayer();
+        }
+        if self.partitions[number].next >= EVENTS {
             return;
         }
         let records = 1 + self.random.below(BATCH_MAX) as i64;
@@ -279,14 +344,19 @@ impl World<'_> {
         if let Some(cut) = partition.cut.filter(|cut| (first..through).contains(&cut.0) && self.variant != Variant::NoCut) {
             through = cut.0;
         }
-        let mut effects: [Vec<(Offset, Key, i64)>; SHARDS + 1] = Default::default();
-        let mut outcomes = (0, 0);
+        let mut effects = Effects::default();
+        let (mut sums, mut letters) = (Sums::default(), Vec::new());
         for offset in first..=through {
             let event = &self.logs[number][offset as usize];
+            if event.bad {
+                sums.dead += 1;
+                letters.push((offset, partition.watermark));
+                continue;
+            }
             if log::is_late(event, &partition.watermark) {
-                outcomes.1 += 1;
+                sums.late += 1;
             } else {
-                outcomes.0 += 1;
+                sums.in_time += 1;
                 event.keys.iter().for_each(|key| effects[shard_of(*key)].push((Offset(offset), *key, event.amount)));
             }
             log::advance(&mut partition.watermark, event);
@@ -294,6 +364,13 @@ impl World<'_> {
         partition.next = through + 1;
         partition.group_offset = (partition.next - self.random.one_of(&[0, 0, 0, 1, 2])).max(0);
         let watermark = partition.watermark;
+        self.send(number, effects, Outgoing { first, through, sums, letters, watermark, replayed: None });
+        self.note(|| format!("partition {number} sends {first}..={through}"));
+    }
+
+    /// One message into each lane of a partition.
+    pub fn send(&mut self, number: usize, effects: Effects, content: Outgoing) {
+        let partition = &mut self.partitions[number];
         for (shard, effects) in effects.into_iter().enumerate() {
             if self.variant == Variant::NoFrontier && shard != SOURCE && effects.is_empty() {
                 continue;
@@ -301,14 +378,13 @@ impl World<'_> {
             partition.lane_seqs[shard] += 1;
             let head = LaneHead {
                 source: SourceId(0),
-                partition: PartitionId(number as i32),
+                partition: lane(number).partition,
                 epoch: partition.epoch,
                 lane_seq: partition.lane_seqs[shard],
-                through: Offset(through),
+                through: Offset(content.through),
             };
-            self.shards[shard].mailbox.push_back(Message { head, first: Offset(first), effects, outcomes, watermark });
+            self.shards[shard].mailbox.push_back(Message { head, effects, content: content.clone() });
         }
-        self.note(|| format!("partition {number} sends {first}..={through}"));
     }
 
     fn step_shard(&mut self, number: usize) {
@@ -316,7 +392,7 @@ impl World<'_> {
             return; // full until its commit is written
         }
         let Some(message) = self.shards[number].mailbox.pop_front() else { return };
-        let partition = message.head.partition.0 as usize;
+        let partition = number_of(message.head.lane());
         let (head, accepted) = (message.head, self.accept(number, &message));
         match accepted {
             Accept::Apply { after } => self.apply(number, message, after),
@@ -343,8 +419,8 @@ impl World<'_> {
 
     /// The engine's rule, or the mutation of it.
     fn accept(&mut self, number: usize, message: &Message) -> Accept {
-        let Message { head, first, .. } = message;
-        let epoch = self.partitions[head.partition.0 as usize].epoch;
+        let Message { head, content, .. } = message;
+        let epoch = self.partitions[number_of(head.lane())].epoch;
         let shard = &mut self.shards[number];
         let after = shard.memory.applied.get(&head.lane()).copied();
         match self.variant {
@@ -354,7 +430,7 @@ impl World<'_> {
             Variant::NoLaneChain if after.is_some_and(|after| head.through <= after) => Accept::Duplicate,
             Variant::NoLaneChain => Accept::Apply { after },
             Variant::NoCut => shard.lanes.accept(head),
-            _ if number == SOURCE => shard.lanes.accept_whole(head, *first),
+            _ if number == SOURCE => shard.lanes.accept_whole(head, Offset(content.first)),
             _ => shard.lanes.accept(head),
         }
     }
@@ -363,15 +439,30 @@ impl World<'_> {
         let shard = &mut self.shards[number];
         let lane = message.head.lane();
         for (offset, key, amount) in message.effects {
-            if after.is_none_or(|after| offset > after) {
+            if lane.is_replay() || after.is_none_or(|after| offset > after) {
                 *shard.memory.totals.entry(key).or_default() += amount;
             }
         }
         if number == SOURCE {
-            let sums = shard.memory.outcomes.entry(lane).or_default();
-            (sums.0, sums.1) = (sums.0 + message.outcomes.0, sums.1 + message.outcomes.1);
-            shard.new_barriers.insert(lane, (message.head.through, message.watermark));
+            shard.new_barriers.insert(lane, (message.head.through, message.content.watermark));
+            let content = &message.content;
+            if let Some(replayed) = content.replayed {
+                self.settle(replayed);
+            } else {
+                let sums = shard.memory.outcomes.entry(lane).or_default();
+                sums.in_time += content.sums.in_time;
+                sums.late += content.sums.late;
+                sums.dead += content.sums.dead;
+                // Conservation, at every frontier: the log has no gaps here, so its records are its offsets.
+                let exact = sums.in_time + sums.late + sums.dead == message.head.through.0 + 1;
+                self.report.outcomes_wrong += i64::from(!exact && self.variant.has_letters());
+                for (offset, watermark) in &content.letters {
+                    let letter = Letter { state: LetterState::Waiting, attempt: 1, watermark: *watermark };
+                    shard.memory.letters.insert((number_of(lane), *offset), letter);
+                }
+            }
         }
+        let shard = &mut self.shards[number];
         shard.memory.applied.insert(lane, message.head.through);
         shard.gathered += 1;
     }
@@ -380,18 +471,25 @@ impl World<'_> {
     fn freeze(&mut self, number: usize) {
         let stable =
             |partition| self.shards.iter().map(|shard| shard.stable().applied.get(&lane(partition)).copied()).min().flatten();
-        let safe: Vec<Option<Offset>> = (0..PARTITIONS).map(stable).collect();
-        let shard = &mut self.shards[number];
-        if shard.frozen.is_some() || shard.gathered == 0 {
+        let safe: Vec<Option<Offset>> = (0..=REPLAYS).map(stable).collect();
+        let shard = &self.shards[number];
+        if shard.frozen.is_some() || (shard.gathered == 0 && shard.requests.is_empty()) {
             return;
         }
+        let sync = number == SOURCE && self.queue();
+        let shard = &mut self.shards[number];
+        shard.sync = sync;
         shard.gathered = 0;
         shard.lanes.take_moved();
         for (lane, (offset, watermark)) in std::mem::take(&mut shard.new_barriers) {
             let barriers = shard.memory.barriers.entry(lane).or_default();
             barriers.insert(offset, watermark);
-            for needless in needless_barriers(barriers, safe[lane.partition.0 as usize]) {
+            for needless in needless_barriers(barriers, safe[number_of(lane)]) {
                 barriers.remove(&needless);
+            }
+            if let (true, Some(safe)) = (lane.is_replay(), safe[REPLAYS]) {
+                let floor = barriers.range(..=safe).next_back().map_or(-1, |(floor, _)| floor.0);
+                shard.memory.replay_log.retain(|seq, _| *seq > floor);
             }
         }
         shard.frozen = Some(shard.memory.clone());
@@ -409,7 +507,7 @@ impl World<'_> {
             shard.lanes.committed(written.applied.iter().map(|(lane, offset)| (*lane, *offset)));
         }
         shard.disk.push(written);
-        if shard.disk.len() > COMMITS_PER_SYNC {
+        if shard.disk.len() > COMMITS_PER_SYNC || std::mem::take(&mut shard.sync) {
             let synced = shard.disk.len() - 1;
             shard.disk.drain(..synced);
         }
@@ -462,7 +560,11 @@ impl World<'_> {
     }
 
     fn fault(&mut self) {
-        let kind = if self.variant == Variant::CommitOnDispatch { 90 } else { self.random.below(100) };
+        let kind = match self.variant {
+            Variant::CommitOnDispatch => 90,
+            Variant::UnsyncedQueue => 95, // only the loss of power can show it
+            _ => self.random.below(100),
+        };
         match kind {
             0..45 => {
                 self.report.shard_panics += 1;
@@ -476,7 +578,7 @@ impl World<'_> {
             }
             45..65 => {
                 self.report.partition_panics += 1;
-                let number = self.random.below(PARTITIONS as u64) as usize;
+                let number = self.random.below(REPLAYS as u64 + 1) as usize;
                 self.restart(number);
             }
             65..91 => {
@@ -508,7 +610,7 @@ impl World<'_> {
             shard.load();
         }
         self.note(|| why.to_owned());
-        (0..PARTITIONS).for_each(|partition| self.restart(partition));
+        (0..=REPLAYS).for_each(|partition| self.restart(partition));
     }
 
     fn judge(&mut self) {
@@ -525,7 +627,10 @@ impl World<'_> {
         }
         for (partition, expected) in outcomes.into_iter().enumerate() {
             let got = self.shards[SOURCE].committed().outcomes.get(&lane(partition)).copied().unwrap_or_default();
-            self.report.outcomes_wrong += (got.0 - expected.0).abs() + (got.1 - expected.1).abs();
+            self.report.outcomes_wrong += (got.in_time - expected.0).abs() + (got.late - expected.1).abs() + got.dead.abs();
+        }
+        if self.variant.has_letters() {
+            self.judge_letters();
         }
     }
 }
