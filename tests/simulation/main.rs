@@ -76,7 +76,9 @@ fn every_shortcut_is_caught() {
             count(|report| report.stuck),
         );
         assert!(!wrong.is_empty(), "{variant:?} was not caught in {SEEDS} seeds");
-        assert!(count(|report| report.stuck) == 0, "{variant:?} must be wrong, not stuck");
+        // A letter that is queued twice may come to no end: that is how it shows.
+        let may_be_stuck = variant == Variant::QueueAnyState;
+        assert!(may_be_stuck || count(|report| report.stuck) == 0, "{variant:?} must be wrong, not stuck");
     }
 }
 
