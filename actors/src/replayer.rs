@@ -13,7 +13,7 @@ use karst_types::{Offset, Records};
 use tokio::sync::Notify;
 
 use crate::{
-    partition::Partition,
+    partition::{EndSeen, Partition},
     protocol::{Fetch, Link, NoControl, NoData, PartitionControl, Passage, Replay, reached},
     source_partition::{Shards, announce},
 };
@@ -97,7 +97,8 @@ impl Stage for Replayer {
                 .replay_log(source, reading.after, READ_MAX)
                 .map_err(|error| StageError::unavailable(error.to_string()))?;
             let Some(last) = entries.last() else {
-                self.partition.set_caught_up();
+                let end = reading.after.map_or(Offset(0), Offset::next);
+                self.partition.set_caught_up(EndSeen { offset: end, finished: false });
                 let _ = tokio::time::timeout(LOOK_EVERY, self.queued.notified()).await;
                 return Ok(());
             };

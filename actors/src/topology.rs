@@ -166,6 +166,7 @@ impl Wiring {
             self.shards.clone(),
             Arc::clone(&self.clock),
         );
+        time.add(Arc::clone(partition));
         self.path(partition, source, "source_partition", move |host, inbox, spec, credits, next| {
             spawn_on(host, inbox, spec, move || {
                 Ok(SourcePartition {
@@ -232,7 +233,6 @@ impl Wiring {
         let (to_resolver, at_resolver) = mailbox(format!("stream_resolver {label}"), capacity);
         let (to_router, at_router) = mailbox(format!("shard_router {label}"), capacity);
         self.origins.add(Arc::clone(partition), to_partition.clone());
-        time.add(Arc::clone(partition));
 
         let (front, back) = (self.workers.next().clone(), self.workers.next().clone());
         let credits = Credits::new(format!("{label} credits"), self.settings.credits);
