@@ -19,8 +19,8 @@ given = $(foreach name,$(1),$(if $($(name)),$(name)='$($(name))'))
 # The benchmark of this name, in the profile of everything else
 bench = scripts/setup.sh && $(CARGO) bench --profile dev --bench $(1) -- $(ARGS)
 
-.PHONY: help setup build demo test fmt fmt-check clippy unit doc-test oracle simulation test-kafka tidy test-demo \
-        bench-ingest bench-query clean-state
+.PHONY: help setup build demo test fmt fmt-check clippy unit doc-test oracle simulation test-kafka test-registry tidy test-demo \
+        bench-ingest bench-query bench-codec clean-state
 
 help: ## list the targets
 	@sed -nE 's/^([a-zA-Z%-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do \
@@ -66,6 +66,9 @@ simulation: ## the simulated crash schedules; SEEDS=100000 for more of them
 test-kafka: ## tests against a real Apache Kafka, started and stopped for them; TEST=part-of-a-name
 	@scripts/test.sh kafka
 
+test-registry: ## tests against a real schema registry (Apicurio), started and stopped for them
+	@scripts/test.sh registry
+
 tidy: ## the rules of the house: crate edges, docs that are current
 	@scripts/test.sh tidy
 
@@ -80,6 +83,9 @@ bench-ingest: ## events from file, mock cluster and real Kafka to durable state:
 
 bench-query: ## online queries over HTTP: latency and requests per second
 	@$(call bench,query)
+
+bench-codec: ## decoding a card event: ns per event and MB/s of JSON, Avro, Protobuf, next to plain libraries
+	@$(call bench,codec)
 
 bench-%: ## any other benchmark of benches/, by its name; ARGS are passed to it
 	@$(call bench,$*)

@@ -12,7 +12,7 @@
 # A test that cannot run here says so by appending a line, what and why, to the file named by KARST_TEST_SKIPPED.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-all_steps=(format clippy build unit doc simulation kafka tidy oracle demo)
+all_steps=(format clippy build unit doc simulation kafka registry tidy oracle demo)
 steps=("$@")
 [ $# -gt 0 ] || steps=("${all_steps[@]}")
 
@@ -25,6 +25,7 @@ filter=()
 
 clean_up() {
   [ -n "${KARST_TEST_KAFKA_RUN:-}" ] && scripts/kafka.sh stop
+  [ -n "${KARST_TEST_REGISTRY_RUN:-}" ] && scripts/registry.sh stop
   rm -rf "$scratch"
 }
 trap clean_up EXIT
@@ -46,7 +47,7 @@ step_unit() {
   local targets name
   targets="$(cargo metadata --no-deps --format-version 1 | python3 -c '
 import json, sys
-own = {"simulation", "kafka", "tidy"}  # these have steps of their own
+own = {"simulation", "kafka", "registry", "tidy"}  # these have steps of their own
 names = {t["name"] for p in json.load(sys.stdin)["packages"] for t in p["targets"] if "test" in t["kind"]} - own
 print(*sorted(names))')" || return 1
   local selected=(--lib --bins)
@@ -74,6 +75,24 @@ step_kafka() {
   [ $result -eq 0 ] || { echo "the broker's last words:"; tail -n 20 "$KARST_TEST_KAFKA_RUN/broker.log" | cut -c 1-300; }
   scripts/kafka.sh stop
   unset KARST_TEST_KAFKA KARST_TEST_KAFKA_RUN
+  return $result
+}
+
+step_registry() {
+  if ! scripts/registry.sh install >/dev/null; then
+    skip 'registry: Apicurio Registry could not be installed (above: why)'
+    return 0
+  fi
+  export KARST_TEST_REGISTRY_RUN="$scratch/registry"
+  KARST_TEST_REGISTRY="$(scripts/registry.sh start)" || return 1
+  export KARST_TEST_REGISTRY
+  echo "Apicurio Registry answers at $KARST_TEST_REGISTRY"
+  # One at a time: one of them kills the registry.
+  cargo test --workspace --no-fail-fast --test registry -- --test-threads=1 "${filter[@]}"
+  local result=$?
+  [ $result -eq 0 ] || { echo "the registry's last words:"; tail -n 20 "$KARST_TEST_REGISTRY_RUN/registry.log" | cut -c 1-300; }
+  scripts/registry.sh stop
+  unset KARST_TEST_REGISTRY KARST_TEST_REGISTRY_RUN
   return $result
 }
 

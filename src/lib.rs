@@ -3,6 +3,7 @@
 #![doc = include_str!("../README.md")]
 
 pub use karst_connectors as connectors;
+pub use karst_connectors::protobuf_message;
 pub use karst_features as features;
 pub use karst_runtime as runtime;
 pub use karst_state as state;

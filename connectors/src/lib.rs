@@ -46,3 +46,11 @@ pub mod kafka;
 pub use kafka::{KafkaProducer, KafkaSource};
 
 pub mod testing;
+
+/// What `protobuf_message!` writes is made of.
+#[doc(hidden)]
+pub mod export {
+    pub use karst_types::{EventTime, Message, MessageSchema};
+    pub use prost;
+    pub use serde;
+}

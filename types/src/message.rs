@@ -32,6 +32,9 @@ use crate::EventTime;
     note = "put `#[derive(Message)]` on `{Self}`, or implement `karst::Message` by hand"
 )]
 pub trait Message: DeserializeOwned + Send + 'static {
+    /// How it is read from Protobuf, for types that need no description of the bytes; `karst::protobuf_message!` fills this in.
+    const PROTOBUF: Option<fn(&[u8]) -> Result<Self, String>> = None;
+
     /// Name and fields, for errors, `/topology` and the checks of the registry.
     fn schema() -> &'static MessageSchema;
 

@@ -237,14 +237,15 @@ macro_rules! common {
 }
 
 /// Settings of formats that name a file, whose content is what is wanted.
-const SCHEMA_FILES: [&str; 2] = ["reader_schema", "writer_schema"];
+const SCHEMA_FILES: [&str; 4] = ["reader_schema", "writer_schema", "json_schema", "proto"];
 
 /// `format = "avro"`, and what belongs to it.
 fn format(section: &Section<'_, '_>, base: &Path) -> Option<Format> {
     let name = section.text("format");
     let registry = section.section("schema_registry").and_then(registry);
     let files: Vec<_> = SCHEMA_FILES.iter().filter_map(|setting| Some((*setting, section.text(setting)?))).collect();
-    let given = name.is_some() || registry.is_some() || !files.is_empty();
+    let message = section.text("message");
+    let given = name.is_some() || registry.is_some() || message.is_some() || !files.is_empty();
     let name = name.map_or_else(|| Format::default().name().to_owned(), |name| name.text);
     let Some(mut format) = Format::named(&name) else {
         section.problem(format!("format: there is no \"{name}\"; there are {}", Format::NAMES.join(", ")), None);
@@ -258,6 +259,11 @@ fn format(section: &Section<'_, '_>, base: &Path) -> Option<Format> {
         if let Err(problem) = set {
             section.problem(problem, None);
         }
+    }
+    if let Some(message) = message
+        && let Err(problem) = format.set_text("message", &message.text)
+    {
+        section.problem(problem, None);
     }
     let mut registry = registry;
     format.set_registry(&mut || registry.take());

@@ -7,21 +7,55 @@
 //!
 //! A duplicate key is refused (serde's rule for structs): neither value can be trusted.
 
-use std::marker::PhantomData;
+use std::{fmt, marker::PhantomData, sync::Arc};
 
+use jsonschema::Validator;
 use karst_types::{Message, Reason, RecordRef, Records, message::Messages};
 
-use super::{BatchDecoder, Codec, Decoded, DecodedRecord, explain, per_record::too_large, shape::Shapes};
+use super::{BatchDecoder, Codec, Decoded, DecodedRecord, Fault, explain, per_record::too_large, shape::Shapes};
 use crate::SourceSettings;
 
 /// One JSON document per record.
-#[derive(Clone, Debug, Default)]
-pub struct JsonFormat {}
+#[derive(Clone, Default)]
+pub struct JsonFormat {
+    schema: Option<Arc<Validator>>,
+    problems: Vec<String>,
+}
+
+impl fmt::Debug for JsonFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.schema.is_some() { "JsonFormat(with a schema)" } else { "JsonFormat" })
+    }
+}
+
+impl JsonFormat {
+    /// Documents must also hold against this JSON Schema (drafts 4 to 2020-12; references within it only). It costs several times
+    /// what decoding costs: each document is read as a whole and looked at once more.
+    #[must_use]
+    pub fn schema(mut self, schema: impl AsRef<str>) -> Self {
+        let parsed = serde_json::from_str(schema.as_ref()).map_err(|error| error.to_string());
+        match parsed.and_then(|schema| jsonschema::validator_for(&schema).map_err(|error| error.to_string())) {
+            Ok(validator) => self.schema = Some(Arc::new(validator)),
+            Err(why) => self.problems.push(format!("format json: schema: {}", explain::clipped(&why, 240))),
+        }
+        self
+    }
+}
 
 impl Codec for JsonFormat {
     const NAME: &'static str = "json";
+    fn problems(&self) -> Vec<String> {
+        self.problems.clone()
+    }
+    fn set_text(&mut self, setting: &str, text: &str) -> Result<(), String> {
+        if setting != "json_schema" {
+            return Err(format!("format json has no setting {setting}"));
+        }
+        *self = std::mem::take(self).schema(text);
+        Ok(())
+    }
     fn decoder<M: Message>(&self, settings: &SourceSettings) -> Box<dyn BatchDecoder> {
-        Box::new(JsonDecoder::<M>::new(settings))
+        Box::new(JsonDecoder::<M> { schema: self.schema.clone(), ..JsonDecoder::new(settings) })
     }
 }
 
@@ -29,13 +63,14 @@ impl Codec for JsonFormat {
 pub struct JsonDecoder<M> {
     max_record_bytes: usize,
     shapes: Shapes,
+    schema: Option<Arc<Validator>>,
     message: PhantomData<fn() -> M>,
 }
 
 impl<M: Message> JsonDecoder<M> {
     /// A decoder with the limits of `settings`.
     pub fn new(settings: &SourceSettings) -> Self {
-        Self { max_record_bytes: settings.max_record_bytes.bytes(), shapes: Shapes::new(), message: PhantomData }
+        Self { max_record_bytes: settings.max_record_bytes.bytes(), shapes: Shapes::new(), schema: None, message: PhantomData }
     }
 
     fn one(&mut self, record: RecordRef<'_>, arena: Option<&str>) -> Result<Option<M>, (Reason, String)> {
@@ -56,9 +91,26 @@ impl<M: Message> JsonDecoder<M> {
                 message
             }
         };
+        if let Some(schema) = &self.schema {
+            holds(schema, text)?;
+        }
         message.check().map_err(|invalid| (Reason::Invalid, explain::clipped(&invalid.to_string(), 240)))?;
         Ok(Some(message))
     }
+}
+
+/// Whether a document holds against a schema; only asked of documents that are messages.
+fn holds(schema: &Validator, text: &str) -> Result<(), Fault> {
+    let document = serde_json::from_str(text).map_err(|error| (Reason::Malformed, error.to_string()))?;
+    schema.validate(&document).map_err(|error| {
+        let place = error.instance_path().to_string();
+        // The words of the library quote the value: as little as elsewhere.
+        let what = explain::clipped(&error.to_string(), 2 * explain::QUOTED_MAX);
+        (
+            Reason::SchemaMismatch,
+            format!("against the JSON Schema, at \"{}\": {what}", explain::clipped(&place, explain::QUOTED_MAX)),
+        )
+    })
 }
 
 impl<M: Message> BatchDecoder for JsonDecoder<M> {

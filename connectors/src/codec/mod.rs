@@ -12,15 +12,18 @@ use karst_types::{EventTime, Message, Reason, Records, message::AnyMessages};
 use crate::{BoxFuture, SchemaRegistry, SourceSettings};
 
 mod avro;
+mod datum_error;
 mod explain;
 mod json;
 mod per_record;
 mod plain;
+mod protobuf;
 mod shape;
 mod wire;
 pub use avro::{AvroFormat, AvroSchema};
 pub use json::{JsonDecoder, JsonFormat};
 pub use plain::{BytesFormat, TextFormat};
+pub use protobuf::ProtobufFormat;
 
 /// A format: its settings, and the decoders made from them.
 pub trait Codec: Clone + Default + fmt::Debug + Into<Format> + Send + Sync + 'static {
@@ -111,6 +114,8 @@ formats! {
     Bytes(BytesFormat), bytes;
     /// Avro: in Confluent's wire format with a [`SchemaRegistry`], or with given schemas.
     Avro(AvroFormat), avro;
+    /// Protobuf: in Confluent's wire format with a [`SchemaRegistry`], by a description, or typed (`protobuf_message!`).
+    Protobuf(ProtobufFormat), protobuf;
 }
 
 impl Default for Format {

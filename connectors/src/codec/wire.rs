@@ -46,6 +46,35 @@ pub(super) fn confluent(value: &[u8]) -> Result<(u32, &[u8]), Fault> {
     }
 }
 
+/// What stands between the id and a Protobuf message: which message of the schema's file it is, as the index of a message, then of
+/// a message within it, and so on. A single zero stands for the first message.
+pub(super) fn message_indexes(rest: &[u8]) -> Result<(Vec<usize>, &[u8]), Fault> {
+    const NESTED_MAX: usize = 32;
+    let wrong = || (Reason::Malformed, "expected the index of a message behind the schema's id".to_owned());
+    let (count, mut rest) = zigzag(rest).ok_or_else(wrong)?;
+    if count == 0 {
+        return Ok((vec![0], rest));
+    }
+    let mut indexes = Vec::new();
+    for _ in 0..usize::try_from(count).ok().filter(|count| *count <= NESTED_MAX).ok_or_else(wrong)? {
+        let (index, behind) = zigzag(rest).ok_or_else(wrong)?;
+        indexes.push(usize::try_from(index).map_err(|_| wrong())?);
+        rest = behind;
+    }
+    Ok((indexes, rest))
+}
+
+fn zigzag(bytes: &[u8]) -> Option<(i64, &[u8])> {
+    let mut value = 0u64;
+    for (index, byte) in bytes.iter().take(9).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Some(((value >> 1) as i64 ^ -((value & 1) as i64), &bytes[index + 1..]));
+        }
+    }
+    None
+}
+
 /// Avro's single-object encoding: the bytes C3 01, the fingerprint of the schema (little-endian), the datum.
 pub(super) fn single_object(value: &[u8]) -> Result<(u64, &[u8]), Fault> {
     match value {
@@ -74,6 +103,11 @@ mod tests {
             assert_eq!(confluent(bad).unwrap_err().0, Reason::Malformed);
         }
         assert_eq!(confluent(b"").unwrap_err().0, Reason::Empty);
+        assert_eq!(message_indexes(&[0, 9]).unwrap(), (vec![0], &[9][..]));
+        assert_eq!(message_indexes(&[4, 2, 0, 9]).unwrap(), (vec![1, 0], &[9][..]));
+        for bad in [&[][..], &[4, 2], &[1, 0], &[0xff; 12], &[2, 1], &[100]] {
+            assert_eq!(message_indexes(bad).unwrap_err().0, Reason::Malformed);
+        }
         assert_eq!(single_object(&[0xc3, 1, 1, 0, 0, 0, 0, 0, 0, 0, 5]).unwrap(), (1, &[5][..]));
         assert_eq!(single_object(&[0xc3, 1, 1]).unwrap_err().0, Reason::Malformed);
         assert_eq!(single_object(&[0xc3, 2, 1, 0, 0, 0, 0, 0, 0, 0, 5]).unwrap_err().0, Reason::Malformed);

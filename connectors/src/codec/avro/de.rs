@@ -14,7 +14,7 @@ use serde::{
 };
 
 use super::{
-    error::Error,
+    super::datum_error::DatumError as Error,
     input::Input,
     logical::{date, decimal, micros, timestamp, uuid},
     plan::{Handed, Meaning, Node, NodeId, Plan, Record, Written, unfinished},

@@ -1,7 +1,7 @@
 //! The bytes of one datum, read from front to back. Every length is checked against what is left before anything is made of it,
 //! so a datum cannot claim more than it holds.
 
-use super::error::Error;
+use super::super::datum_error::DatumError as Error;
 
 /// Values nested in values. A schema may refer to itself, so that a datum alone decides how deep it goes.
 const DEPTH_MAX: u32 = 128; // as serde_json

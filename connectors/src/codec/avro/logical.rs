@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use karst_types::time::iso;
 
-use super::error::Error;
+use super::super::datum_error::DatumError as Error;
 
 /// A count of `unit`ths of a second as microseconds, rounded down.
 #[inline]

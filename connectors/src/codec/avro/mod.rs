@@ -6,7 +6,6 @@
 
 mod de;
 mod default;
-mod error;
 mod input;
 mod logical;
 mod plan;
@@ -24,7 +23,9 @@ pub use schema::AvroSchema;
 
 use self::{de::Value, input::Input, plan::Plan};
 use super::{
-    BatchDecoder, Codec, Fault, Unavailable, explain,
+    BatchDecoder, Codec, Fault, Unavailable,
+    datum_error::DatumError,
+    explain,
     per_record::{DecodeRecord, PerRecord},
     wire,
 };
@@ -249,7 +250,7 @@ impl<M: Message> DecodeRecord<M> for AvroDecoder {
     }
 }
 
-fn read<M: serde::de::DeserializeOwned>(plan: &Plan, datum: &[u8]) -> Result<M, error::Error> {
+fn read<M: serde::de::DeserializeOwned>(plan: &Plan, datum: &[u8]) -> Result<M, DatumError> {
     let mut input = Input::new(datum);
     let message = M::deserialize(Value::new(plan, plan.root, &mut input))?;
     input.end()?;

@@ -1,7 +1,7 @@
 //! How data of one writer's schema are read: the schema, compiled once, with everything the reader wants to be different about
 //! it decided already. Nodes refer to each other by number, so that types may contain themselves.
 
-use super::{error::Error, input::Input};
+use super::{super::datum_error::DatumError as Error, input::Input};
 
 /// The number of a node.
 pub(super) type NodeId = u32;

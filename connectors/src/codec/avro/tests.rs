@@ -391,7 +391,13 @@ fn faults_say_whose_they_are() {
     let nullable = json!([{ "name": "a", "type": ["null", "long"] }]);
     assert_eq!(fault(nullable.clone(), &[0]), (Reason::SchemaMismatch, "field \"a\": expected i64, got null".into()));
     let missing = fault(json!([{ "name": "b", "type": "long" }]), &[2]);
-    assert_eq!(missing, (Reason::SchemaIncompatible, "field \"a\": the schema it was written with has no such field".into()));
+    assert_eq!(
+        missing,
+        (
+            Reason::SchemaIncompatible,
+            "field \"a\": it is missing: the schema it was written with does not have it, or need not have it".into()
+        )
+    );
     assert_eq!(fault(json!([{ "name": "a", "type": "string" }]), &[2, b'x']).0, Reason::SchemaIncompatible);
     assert_eq!(fault(nullable.clone(), &[2]).0, Reason::Malformed);
     assert_eq!(fault(nullable.clone(), &[4]).0, Reason::Malformed);

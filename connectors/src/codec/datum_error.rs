@@ -1,30 +1,34 @@
-//! What may be wrong with a datum, sorted by whose fault it is: of the bytes, of the value, or of the schema it was written with.
+//! What may be wrong with a datum of a binary format, sorted by whose fault it is: of the bytes, of the value, or of the schema it
+//! was written with.
 
 use std::fmt;
 
 use karst_types::Reason;
 use serde::de::{self, Unexpected};
 
-use super::super::{Fault, explain::clipped};
-
-const QUOTED_MAX: usize = super::super::explain::QUOTED_MAX;
+use super::{
+    Fault,
+    explain::{QUOTED_MAX, clipped},
+};
 
 /// Boxed, since results of it are returned for every value.
 #[derive(Debug)]
-pub(super) struct Error(Box<Inner>);
+pub(super) struct DatumError(Box<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     reason: Reason,
     what: String,
+    /// A field of the message that was not there.
+    missing: Option<&'static str>,
     /// Innermost first.
     path: Vec<String>,
 }
 
-impl Error {
+impl DatumError {
     #[cold]
     fn new(reason: Reason, what: String) -> Self {
-        Self(Box::new(Inner { reason, what, path: Vec::new() }))
+        Self(Box::new(Inner { reason, what, missing: None, path: Vec::new() }))
     }
     /// The bytes are no datum of the writer's schema.
     #[cold]
@@ -46,9 +50,13 @@ impl Error {
         self.0.path.push(field.to_owned());
         self
     }
+    /// The field of the message itself that was not there, if that is what is wrong.
+    pub(super) fn missing(&self) -> Option<&'static str> {
+        self.0.missing.filter(|_| self.0.path.len() == 1)
+    }
     /// For the dead letter.
     pub(super) fn fault(self, message: &str) -> Fault {
-        let Inner { reason, what, path } = *self.0;
+        let Inner { reason, what, path, .. } = *self.0;
         let what = clipped(&what, 3 * QUOTED_MAX);
         if path.is_empty() {
             return (reason, format!("the datum as a {message}: {what}"));
@@ -58,14 +66,14 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for DatumError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.what)
     }
 }
-impl std::error::Error for Error {}
+impl std::error::Error for DatumError {}
 
-impl de::Error for Error {
+impl de::Error for DatumError {
     fn custom<T: fmt::Display>(what: T) -> Self {
         Self::mismatch(what.to_string())
     }
@@ -85,7 +93,10 @@ impl de::Error for Error {
         Self::new(reason, format!("expected {}, got {got}", clipped(&expected.to_string(), QUOTED_MAX)))
     }
     fn missing_field(field: &'static str) -> Self {
-        Self::new(Reason::SchemaIncompatible, "the schema it was written with has no such field".to_owned()).within(field)
+        let what = "it is missing: the schema it was written with does not have it, or need not have it".to_owned();
+        let mut error = Self::new(Reason::SchemaIncompatible, what).within(field);
+        error.0.missing = Some(field);
+        error
     }
     fn unknown_field(field: &str, _: &'static [&'static str]) -> Self {
         Self::new(Reason::SchemaIncompatible, "the message has no such field".to_owned()).within(field)
