@@ -135,7 +135,7 @@ impl EngineBuilder {
             }
             let running: Arc<dyn RunningSource> = Arc::from(source.start(Arc::clone(&clock))?);
             let settings = SourceSettings::clone(source.settings());
-            started.push((settings.with_format(source.format()), source.kind(), running));
+            started.push((settings.with_format(source.resolved_format()), source.kind(), running));
         }
         let wiring = Arc::new(Wiring::new(settings.clone(), Arc::clone(&catalog), store.clone(), Arc::clone(&clock))?);
         let mut views = Vec::new();

@@ -1,4 +1,4 @@
-//! A file of JSON lines as a log with one partition.
+//! A file as a log with one partition: lines, or an Avro object container file.
 //!
 //! - The offset of a record is the position of its line's first byte; the end of the log is the length of the file. So a seek
 //!   to "just behind offset n" lands in the middle of that line, and reading starts at the next one, as in a compacted topic.
@@ -6,11 +6,13 @@
 //! - `\n` and `\r\n` end a line; a last line without either counts. Empty lines at the end of the file are no records
 //!   (up to 4096 of them); an empty line before other lines is an empty record, so that nothing disappears silently.
 //! - A line beyond 16 MiB is cut there, and is a dead letter (`too_large`) in any case.
+//! - In a container file the offset of a record is its number, from 0 on; a seek goes over the heads of the blocks before it. What is
+//!   wrong with a block as a whole is a fault of the file: the partition waits there, and says so.
 //! - The file is read by a thread of its own, from the last seek on, in large blocks; it waits while the hand-off is full.
 
 use std::{
     fs::File,
-    io::{ErrorKind, Read, Seek, SeekFrom},
+    io::{BufReader, ErrorKind, Read, Seek, SeekFrom},
     path::PathBuf,
     sync::Arc,
     thread,
@@ -21,8 +23,12 @@ use karst_types::{BrokerTime, Clock, Offset, PartitionId, ProcessingTime, Record
 use parking_lot::Mutex;
 
 use crate::{
-    BoxFuture, Error, Fetched, HealthState, LogBounds, PartitionReader, Result, RunningSource, Source, SourceHealth,
-    SourceSettings, StartAt, handoff::Handoff, settings::RECORD_BYTES_CAP, settings::source_setters,
+    BoxFuture, Error, Fetched, Format, HealthState, LogBounds, PartitionReader, Result, RunningSource, Source, SourceHealth,
+    SourceSettings, StartAt,
+    codec::{Container, KnownSchemas},
+    handoff::Handoff,
+    settings::RECORD_BYTES_CAP,
+    settings::source_setters,
 };
 
 const PARTITION: PartitionId = PartitionId(0);
@@ -30,11 +36,20 @@ const BLOCK: usize = 1 << 20; // one read; smaller ones cost system calls, large
 const BATCH_RECORDS: usize = 4096; // nobody waits for one line of a file, and every batch wakes every stage
 const BLANK_LINES_MAX: usize = 4096;
 
-/// A source that reads a file of JSON lines once, from start to end.
+/// A source that reads a file once, from start to end.
 #[derive(Clone, Debug)]
 pub struct FileSource {
     settings: SourceSettings,
     path: PathBuf,
+    layout: Layout,
+}
+
+/// How records lie in the file.
+#[derive(Clone, Debug)]
+enum Layout {
+    Lines,
+    /// Its schemas become known when it is opened.
+    Container(KnownSchemas),
 }
 
 impl FileSource {
@@ -42,7 +57,21 @@ impl FileSource {
     pub fn json_lines(name: &str, path: impl Into<PathBuf>) -> Self {
         let mut settings = SourceSettings::new(name);
         settings.batch_records = BATCH_RECORDS;
-        Self { settings, path: path.into() }
+        Self { settings, path: path.into(), layout: Layout::Lines }
+    }
+
+    /// A source of records of another format, one on each line; say which with `format(…)`.
+    pub fn lines(name: &str, path: impl Into<PathBuf>) -> Self {
+        Self::json_lines(name, path)
+    }
+
+    /// A source of the data in an Avro object container file, uncompressed or with deflate or snappy. The schema is that of the file;
+    /// a reader's schema may be given with `.format(Format::avro().reader_schema(…))`.
+    pub fn avro(name: &str, path: impl Into<PathBuf>) -> Self {
+        let mut source = Self::json_lines(name, path);
+        source.layout = Layout::Container(KnownSchemas::default());
+        source.settings.format = Format::avro().into();
+        source
     }
     source_setters!(settings);
 }
@@ -51,11 +80,21 @@ impl Source for FileSource {
     fn settings(&self) -> &SourceSettings {
         &self.settings
     }
+    fn resolved_format(&self) -> Format {
+        match (&self.layout, self.settings.format.clone()) {
+            (Layout::Container(known), Format::Avro(format)) => format.known(known).into(),
+            (_, format) => format,
+        }
+    }
     fn kind(&self) -> &'static str {
         "file"
     }
     fn start(&self, clock: Arc<dyn Clock>) -> Result<Box<dyn RunningSource>> {
-        self.settings.check()?;
+        self.settings.clone().with_format(self.resolved_format()).check()?;
+        if matches!(self.layout, Layout::Container(_)) && !matches!(self.settings.format, Format::Avro(_)) {
+            let problems = vec![format!("a container file holds Avro, not {}", self.settings.format.name())];
+            return Err(Error::Config { name: self.settings.name.clone(), problems });
+        }
         let handoff = Handoff::new(self.settings.name.clone(), PARTITION, self.settings.buffer_bytes.bytes());
         let shared = Shared { source: self.clone(), handoff, clock, trouble: Mutex::new(None) };
         Ok(Box::new(Running(Arc::new(shared))))
@@ -78,7 +117,11 @@ impl Shared {
                 return Err(ErrorKind::IsADirectory.into());
             }
             let since = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-            let bounds = LogBounds { low: Offset(0), high: Offset(metadata.len() as i64) };
+            let high = match &self.source.layout {
+                Layout::Lines => metadata.len(),
+                Layout::Container(known) => Container::open(BufReader::new(&file), known)?.count()?,
+            };
+            let bounds = LogBounds { low: Offset(0), high: Offset(i64::try_from(high).unwrap_or(i64::MAX)) };
             Ok((file, bounds, BrokerTime(since.as_micros() as i64)))
         });
         let opened = opened.map_err(|error| self.unreadable(&error));
@@ -153,7 +196,10 @@ impl PartitionReader for Reader {
             let latest = self.shared.source.settings.start == StartAt::Latest;
             let from = from.unwrap_or(if latest { bounds.high } else { bounds.low });
             handoff.check_bounds(from, bounds)?;
-            let from = line_start(&mut file, from).map_err(|error| self.shared.unreadable(&error))?;
+            let from = match &self.shared.source.layout {
+                Layout::Lines => line_start(&mut file, from).map_err(|error| self.shared.unreadable(&error))?,
+                Layout::Container(_) => Offset(from.0.max(0)),
+            };
             let epoch = handoff.seek(self.id, from)?;
             handoff.set_end(bounds.high.0);
             let shared = self.shared.clone();
@@ -161,7 +207,11 @@ impl PartitionReader for Reader {
             thread::Builder::new()
                 .name(format!("file-{}", self.shared.source.settings.name))
                 .spawn(move || {
-                    if let Err(error) = reading.run(file, &shared.handoff) {
+                    let run = match &shared.source.layout {
+                        Layout::Lines => reading.run(file, &shared.handoff),
+                        Layout::Container(known) => reading.run_container(file, known, &shared.handoff),
+                    };
+                    if let Err(error) = run {
                         shared.handoff.fail(epoch, shared.unreadable(&error));
                     }
                 })
@@ -264,6 +314,30 @@ impl Reading {
         if self.line_len > 0 && !self.end_line(&[], 0, handoff) {
             return Ok(());
         }
+        if self.flush(handoff) {
+            handoff.set_end(end);
+            handoff.publish(self.epoch, Fetched::EndOfLog { end: Offset(end), finished: true });
+        }
+        Ok(())
+    }
+
+    /// The same for a container file; `line_start` is the number of the next record.
+    fn run_container(mut self, mut file: File, known: &KnownSchemas, handoff: &Handoff) -> std::io::Result<()> {
+        file.seek(SeekFrom::Start(0))?;
+        let mut container = Container::open(BufReader::with_capacity(BLOCK, file), known)?;
+        let from = self.line_start;
+        self.line_start = container.skip(from.max(0).unsigned_abs())? as i64;
+        while let Some(block) = container.block()? {
+            let go_on = container.each(&block, |record| {
+                let offset = self.line_start;
+                self.line_start += 1;
+                offset < from || self.push(offset, &record[..record.len().min(RECORD_BYTES_CAP)], handoff)
+            });
+            if !go_on {
+                return Ok(()); // the reader has moved on
+            }
+        }
+        let end = self.line_start.max(from);
         if self.flush(handoff) {
             handoff.set_end(end);
             handoff.publish(self.epoch, Fetched::EndOfLog { end: Offset(end), finished: true });

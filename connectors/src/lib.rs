@@ -50,7 +50,7 @@ pub mod testing;
 /// What `protobuf_message!` writes is made of.
 #[doc(hidden)]
 pub mod export {
-    pub use karst_types::{EventTime, Message, MessageSchema};
+    pub use karst_types::{EventTime, Message, MessageSchema, message::ReadBytes};
     pub use prost;
     pub use serde;
 }

@@ -19,7 +19,7 @@ pub trait Source: Send + Sync + 'static {
     fn settings(&self) -> &SourceSettings;
     /// How its records are encoded: as in the settings, unless the source knows more (Kafka: what the environment says of the
     /// schema registry).
-    fn format(&self) -> Format {
+    fn resolved_format(&self) -> Format {
         self.settings().format.clone()
     }
     /// `"kafka"`, `"file"`, `"memory"`: for labels and the topology.

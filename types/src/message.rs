@@ -33,7 +33,7 @@ use crate::EventTime;
 )]
 pub trait Message: DeserializeOwned + Send + 'static {
     /// How it is read from Protobuf, for types that need no description of the bytes; `karst::protobuf_message!` fills this in.
-    const PROTOBUF: Option<fn(&[u8]) -> Result<Self, String>> = None;
+    const PROTOBUF: Option<ReadBytes<Self>> = None;
 
     /// Name and fields, for errors, `/topology` and the checks of the registry.
     fn schema() -> &'static MessageSchema;
@@ -51,6 +51,9 @@ pub trait Message: DeserializeOwned + Send + 'static {
         Ok(())
     }
 }
+
+/// Makes a message of bytes, or says in words why they are none.
+pub type ReadBytes<M> = fn(&[u8]) -> Result<M, String>;
 
 /// The whole record as a text (format `text`).
 impl Message for String {

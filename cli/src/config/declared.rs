@@ -303,8 +303,11 @@ fn source(document: &Document<'_>, section: Section<'_, '_>, base: &Path) -> Opt
     let (source, wrong) = match kind.text.as_str() {
         "file" => {
             let path = section.required("path", "clicks.jsonl").map_or_else(String::new, |path| path.text);
-            let source = common!(section, base, FileSource::json_lines(called, base.join(path)));
-            let wrong = source.settings().check().err();
+            // Avro in a file is a container file: between lines there is no room for it.
+            let avro = section.text("format").is_some_and(|format| format.text == "avro");
+            let make = if avro { FileSource::avro } else { FileSource::json_lines };
+            let source = common!(section, base, make(called, base.join(path)));
+            let wrong = source.settings().clone().with_format(source.resolved_format()).check().err();
             (DeclaredSource::File(Box::new(source)), wrong)
         }
         "kafka" => {

@@ -21,6 +21,7 @@ mod protobuf;
 mod shape;
 mod wire;
 pub use avro::{AvroFormat, AvroSchema};
+pub(crate) use avro::{Container, KnownSchemas};
 pub use json::{JsonDecoder, JsonFormat};
 pub use plain::{BytesFormat, TextFormat};
 pub use protobuf::ProtobufFormat;

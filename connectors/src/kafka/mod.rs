@@ -42,7 +42,7 @@ impl Source for KafkaSource {
     fn settings(&self) -> &SourceSettings {
         &self.settings
     }
-    fn format(&self) -> Format {
+    fn resolved_format(&self) -> Format {
         self.resolved_format()
     }
     fn kind(&self) -> &'static str {

@@ -4,6 +4,7 @@
 //! Where the writer's schema comes from is the framing: a registry by the id in the record (Confluent's wire format), a list of
 //! known schemas by fingerprint (single-object encoding), or one schema for all records.
 
+mod container;
 mod de;
 mod default;
 mod input;
@@ -19,6 +20,7 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 use karst_types::{Message, Reason, Records};
 use parking_lot::RwLock;
 
+pub(crate) use container::Container;
 pub use schema::AvroSchema;
 
 use self::{de::Value, input::Input, plan::Plan};
@@ -52,11 +54,17 @@ enum Writers {
 
 /// Schemas by fingerprint; clones share them.
 #[derive(Clone, Default)]
-struct KnownSchemas(Arc<RwLock<HashMap<u64, Arc<AvroSchema>>>>);
+pub(crate) struct KnownSchemas(Arc<RwLock<HashMap<u64, Arc<AvroSchema>>>>);
+
+impl fmt::Debug for KnownSchemas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KnownSchemas({})", self.0.read().len())
+    }
+}
 
 impl KnownSchemas {
     /// Adds a schema, and returns its fingerprint.
-    fn add(&self, schema: Arc<AvroSchema>) -> u64 {
+    pub(crate) fn add(&self, schema: Arc<AvroSchema>) -> u64 {
         let fingerprint = schema.fingerprint();
         self.0.write().insert(fingerprint, schema);
         fingerprint
@@ -101,6 +109,11 @@ impl AvroFormat {
             }
         }
         self.writers = Writers::Fingerprint(known);
+        self
+    }
+    /// Records are in Avro's single-object encoding, and their schemas become known while they are read.
+    pub(crate) fn known(mut self, known: &KnownSchemas) -> Self {
+        self.writers = Writers::Fingerprint(known.clone());
         self
     }
     /// The reader's schema (JSON text): data are resolved against it, which adds its defaults, follows its aliases and promotes

@@ -24,11 +24,10 @@ macro_rules! protobuf_message {
     };
     ($message:ty, $name:literal, |$value:ident| $event_time:expr) => {
         impl $crate::export::Message for $message {
-            const PROTOBUF: ::core::option::Option<fn(&[u8]) -> ::core::result::Result<Self, ::std::string::String>> =
-                ::core::option::Option::Some(|bytes| {
-                    <$message as $crate::export::prost::Message>::decode(bytes)
-                        .map_err(|error| ::std::string::ToString::to_string(&error))
-                });
+            const PROTOBUF: ::core::option::Option<$crate::export::ReadBytes<Self>> = ::core::option::Option::Some(|bytes| {
+                <$message as $crate::export::prost::Message>::decode(bytes)
+                    .map_err(|error| ::std::string::ToString::to_string(&error))
+            });
             fn schema() -> &'static $crate::export::MessageSchema {
                 const SCHEMA: $crate::export::MessageSchema =
                     $crate::export::MessageSchema { name: $name, fields: &[], event_time: ::core::option::Option::None };

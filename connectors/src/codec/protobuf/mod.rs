@@ -9,7 +9,11 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    time::Duration,
+};
 
 use karst_types::{Message, Reason, Records};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
@@ -172,18 +176,18 @@ impl ProtobufDecoder {
             return Err((Reason::SchemaUnknown, why.to_owned()));
         };
         let incompatible = |why: &str| (Reason::SchemaIncompatible, explain::clipped(&format!("schema {id}: {why}"), 300));
-        if !self.compiled.contains_key(&id) {
-            let schema = match registry.known(id) {
+        let compiled = match self.compiled.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(match registry.known(id) {
                 Some(Ok(schema)) if schema.kind != "PROTOBUF" => {
                     Err(incompatible(&format!("it is a schema of kind {}, not PROTOBUF", schema.kind)))
                 }
                 Some(Ok(schema)) => ProtoSchema::compile(&schema.text, &schema.references).map_err(|why| incompatible(&why)),
                 Some(Err(why)) => return Err((Reason::SchemaUnknown, explain::clipped(&why, 300))),
                 None => return Err((Reason::SchemaUnknown, format!("schema {id} was not asked for"))),
-            };
-            self.compiled.insert(id, schema);
-        }
-        let schema = self.compiled[&id].as_ref().map_err(Clone::clone)?;
+            }),
+        };
+        let schema = compiled.as_ref().map_err(Clone::clone)?;
         schema
             .message(indexes)
             .ok_or_else(|| (Reason::Malformed, format!("schema {id} has no message with the index {indexes:?}")))
