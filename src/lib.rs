@@ -27,7 +27,7 @@ pub use karst_state::{Durability, StoreSettings};
 
 pub use karst_types::{
     BrokerTime, ByteSize, Clock, EventTime, Invalid, LatenessHistogram, Message, Offset, Outcomes, PartitionId, Position,
-    ProcessingTime, Reason, Record, Str, TimeSpan, Value, ValueType,
+    ProcessingTime, Reason, Record, Str, TimeField, TimeSpan, Value, ValueType,
 };
 
 /// What a program that declares features begins with: `use karst::prelude::*;`

@@ -281,5 +281,6 @@ const FILE: &str = r#"Example, karst.toml:
   "user.last_page" = "page.url"
   "user.visits" = "visits"
 
-The field `event_time` of a message (RFC 3339 text, or whole microseconds) is its event time; without it the record's broker
-time stands in. Settings come from the file, then the environment (KARST_SERVER_BIND), then flags; the later one wins."#;
+The field `event_time` of a message (RFC 3339 text, or whole microseconds) is its event time; a source names another one by
+event_time = "meta.at", and what numbers in it count by event_time_unit = "ms"; where it is null the record's broker time
+stands in. Settings come from the file, then the environment (KARST_SERVER_BIND), then flags; the later one wins."#;

@@ -1,26 +1,29 @@
 //! Messages and resolvers whose shape is known only at run time: JSON objects, and fields copied into features.
 //!
-//! The field `event_time` of a message is its event time, by convention: a message type has no configuration of its own, so
-//! its name cannot be chosen. A number in it counts microseconds.
+//! Which field is the event time is a setting of the source; the field `event_time`, in microseconds, if it says nothing.
 
 use std::fmt;
 
 use karst::{
-    EventTime, Message, Reason, StreamResolver, Value, ValueType,
+    EventTime, Invalid, Message, Reason, StreamResolver, TimeField, Value, ValueType,
     features::{Location, MessageSlot, ResolverError, StreamDeclaration, UpdateWriter, ValueRow},
-    types::{FieldSchema, MessageSchema},
+    types::{MessageSchema, time::Unit},
 };
 use karst_server::wire::value;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value as Json};
 
-/// The field that holds the event time.
+/// The field that holds the event time, and what numbers in it count, unless the source says otherwise.
 pub const EVENT_TIME: &str = "event_time";
+/// See [`EVENT_TIME`].
+pub const UNIT: Unit = Unit::Micros;
+
+/// Characters of a wrong value that are quoted.
+const QUOTED_MAX: usize = 80;
 
 /// Any JSON object.
 #[derive(Debug, Default)]
 pub struct Dynamic {
-    event_time: Option<EventTime>,
     fields: Map<String, Json>,
 }
 
@@ -35,15 +38,15 @@ impl Dynamic {
 
 impl Message for Dynamic {
     fn schema() -> &'static MessageSchema {
-        const SCHEMA: MessageSchema = MessageSchema {
-            name: "JSON object",
-            fields: &[FieldSchema::nullable(EVENT_TIME, "EventTime")],
-            event_time: Some(EVENT_TIME),
-        };
+        const SCHEMA: MessageSchema = MessageSchema { name: "JSON object", fields: &[], event_time: None };
         &SCHEMA
     }
-    fn event_time(&self) -> Option<EventTime> {
-        self.event_time
+    fn event_time_in(&self, field: &TimeField) -> Result<Option<EventTime>, Invalid> {
+        let Some(json) = self.get(&field.path) else { return Ok(None) };
+        field.unit.read(json).map_err(|error| {
+            let got: String = json.to_string().chars().take(QUOTED_MAX).collect();
+            Invalid::new(&field.path.join("."), "an event time", format_args!("{got} ({error})"))
+        })
     }
 }
 
@@ -59,11 +62,6 @@ impl<'de> Deserialize<'de> for Dynamic {
                 let mut message = Dynamic::default();
                 while let Some(name) = map.next_key::<String>()? {
                     let AnyJson(json) = map.next_value()?;
-                    if name == EVENT_TIME && !json.is_null() {
-                        let at = EventTime::deserialize(&json);
-                        message.event_time =
-                            Some(at.map_err(|error| de::Error::custom(format_args!("{EVENT_TIME}: {error}")))?);
-                    }
                     if let Some(_twice) = message.fields.insert(name, json) {
                         return Err(de::Error::custom("a field stands twice: neither value can be trusted"));
                     }
@@ -146,9 +144,11 @@ pub struct Output {
     pub ty: ValueType,
     /// Whether it may be null.
     pub nullable: bool,
+    /// It is a key, and nothing is written for its class where the field is null.
+    pub optional: bool,
 }
 
-/// A resolver that copies fields of a message into features of one entity.
+/// A resolver that copies fields of a message into features, of one entity of each class that it names.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DynamicResolver {
     /// Its name.
@@ -175,6 +175,9 @@ impl DynamicResolver {
 }
 
 impl Output {
+    fn class(&self) -> &str {
+        self.feature.split_once('.').map_or("", |(class, _)| class)
+    }
     fn read(&self, message: &Dynamic) -> Result<Value, ResolverError> {
         let json = message.get(&self.field).unwrap_or(&Json::Null);
         let wrong = |why: String| {
@@ -182,7 +185,7 @@ impl Output {
             ResolverError { reason: Reason::Invalid, message: error }
         };
         let value = value::from_json(json, self.ty).map_err(wrong)?;
-        if value == Value::Null && !self.nullable {
+        if value == Value::Null && !self.nullable && !self.optional {
             return Err(wrong(format!("expected {}, got null", self.ty)));
         }
         Ok(value)
@@ -197,6 +200,8 @@ impl StreamResolver for DynamicResolver {
         let outputs = self.outputs.iter().map(|output| output.feature.as_str());
         let declaration =
             StreamDeclaration::of::<Self>(&self.name, &self.source, outputs).declared_at(self.declared_at.clone());
+        let optional = self.outputs.iter().filter(|output| output.optional);
+        let declaration = optional.fold(declaration, |declaration, key| declaration.optional_key(&key.feature));
         self.description.iter().fold(declaration, |declaration, text| declaration.description(text))
     }
 
@@ -205,7 +210,16 @@ impl StreamResolver for DynamicResolver {
         if self.skips(message) {
             return Ok(());
         }
-        let values = self.outputs.iter().map(|output| output.read(message)).collect::<Result<_, _>>()?;
+        let left_out: Vec<&str> = self
+            .outputs
+            .iter()
+            .filter(|output| output.optional && message.get(&output.field).is_none())
+            .map(Output::class)
+            .collect();
+        let read = |output: &Output| {
+            if left_out.contains(&output.class()) { Ok(Value::Null) } else { output.read(message) }
+        };
+        let values = self.outputs.iter().map(read).collect::<Result<_, _>>()?;
         out.write(&ValueRow(values))
     }
 }
@@ -217,28 +231,40 @@ mod tests {
     #[test]
     fn any_object_is_a_message_and_its_event_time_is_read() {
         let message: Dynamic =
-            serde_json::from_str(r#"{"a": {"b": 1, "n": null}, "event_time": "1970-01-01T00:00:01Z"}"#).unwrap();
-        assert_eq!(message.event_time(), Some(EventTime::from_secs(1)));
+            serde_json::from_str(r#"{"a": {"b": 1, "n": null, "at": 1500}, "event_time": "1970-01-01T00:00:01Z"}"#).unwrap();
+        let time_in = |message: &Dynamic, path: &str, unit| {
+            message.event_time_in(&TimeField { path: path.split('.').map(str::to_owned).collect(), unit })
+        };
+        assert_eq!(time_in(&message, EVENT_TIME, UNIT), Ok(Some(EventTime::from_secs(1))));
+        assert_eq!(time_in(&message, "a.at", Unit::Millis), Ok(Some(EventTime::from_millis(1500))));
+        assert_eq!(time_in(&message, "a.at", Unit::Secs), Ok(Some(EventTime::from_secs(1500))));
         let get = |path: &str| message.get(&path.split('.').map(str::to_owned).collect::<Vec<_>>());
         assert_eq!(get("a.b"), Some(&Json::from(1)));
         assert_eq!((get("a.n"), get("a.b.c"), get("x")), (None, None, None));
         let without: Dynamic = serde_json::from_str(r#"{"event_time": null}"#).unwrap();
-        assert_eq!(without.event_time(), None);
+        assert_eq!(time_in(&without, EVENT_TIME, UNIT), Ok(None));
+        let wrong: Dynamic = serde_json::from_str(r#"{"event_time": "today"}"#).unwrap();
+        let told = time_in(&wrong, EVENT_TIME, UNIT).unwrap_err().to_string();
+        assert!(told.starts_with("field \"event_time\": expected an event time, got \"today\""), "{told}");
     }
 
     #[test]
     fn what_is_no_usable_object_is_refused_with_a_reason() {
         let refused = |text: &str| serde_json::from_str::<Dynamic>(text).unwrap_err().to_string();
         assert!(refused("[1]").contains("a JSON object"));
-        assert!(refused(r#"{"event_time": "today"}"#).contains("event_time: expected an RFC 3339 time"));
         assert!(refused(r#"{"a": 1, "a": 2}"#).contains("twice"));
     }
 
     #[test]
     fn a_field_of_another_type_names_field_and_feature() {
         let message: Dynamic = serde_json::from_str(r#"{"n": "seven"}"#).unwrap();
-        let output =
-            |field: &str| Output { feature: "user.n".into(), field: vec![field.into()], ty: ValueType::Int, nullable: false };
+        let output = |field: &str| Output {
+            feature: "user.n".into(),
+            field: vec![field.into()],
+            ty: ValueType::Int,
+            nullable: false,
+            optional: false,
+        };
         assert_eq!(output("n").read(&message).unwrap_err().message, "field \"n\" for user.n: expected int, got a string");
         assert_eq!(output("x").read(&message).unwrap_err().message, "field \"x\" for user.n: expected int, got null");
     }

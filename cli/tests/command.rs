@@ -253,6 +253,70 @@ impl Drop for Running {
     }
 }
 
+/// Two classes of one resolver, the shop's key optional; the event time in a field of the source's choice, in milliseconds.
+const SALES_TOML: &str = r#"
+[[class]]
+name = "user"
+key = "id"
+features = { id = "str", last_price = "int" }
+
+[[class]]
+name = "shop"
+key = "id"
+features = { id = "str", last_price = "int" }
+
+[[source]]
+name = "sales"
+kind = "file"
+path = "sales.jsonl"
+event_time = "meta.at"
+event_time_unit = "ms"
+
+[[resolver]]
+name = "on_sale"
+source = "sales"
+[resolver.set]
+"user.id" = "user_id"
+"user.last_price" = "price"
+"shop.id" = "shop_id?"
+"shop.last_price" = "price"
+
+[server]
+bind = "127.0.0.1:0"
+"#;
+
+/// In the order of time: 1, 3, 2; and one with a time that is none.
+const SALES: &str = r#"{"user_id": "ada", "shop_id": "north", "price": 1, "meta": {"at": 1356998400000}}
+{"user_id": "ada", "price": 3, "meta": {"at": "2013-01-01T02:00:00Z"}, "event_time": "no matter"}
+{"user_id": "ada", "shop_id": "north", "price": 2, "meta": {"at": 1357002000000}}
+{"user_id": "ada", "price": 4, "meta": {"at": "soon"}}
+"#;
+
+#[test]
+fn a_source_names_its_event_time_and_a_resolver_writes_two_classes() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("karst.toml"), SALES_TOML).unwrap();
+    std::fs::write(dir.path().join("sales.jsonl"), SALES).unwrap();
+    let running = Running::start(dir.path());
+    let status = running.drained(4);
+    assert_eq!((&status["outcomes"]["applied"], &status["outcomes"]["dead_letters"]), (&json!(3), &json!(1)), "{status}");
+    assert_eq!(status["sources"][0]["partitions"][0]["dead_letters"], json!({"schema_mismatch": 1}));
+    assert_eq!(
+        status["sources"][0]["resolvers"],
+        json!([{"name": "on_sale", "applied": 3, "nothing": 0, "skipped": 0, "failed": 0}])
+    );
+    let row = |class: &str, key: &str| {
+        let input = format!("{class}.id={key}");
+        let answer = running.ask(&["query", "--in", &input, "--out", &format!("{class}.last_price")]);
+        let line = text(&answer.stdout).lines().nth(1).unwrap_or_default().to_owned();
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(row("user", "ada"), ["user.last_price", "3", "2013-01-01T02:00:00Z", "on_sale"]);
+    assert_eq!(row("shop", "north"), ["shop.last_price", "2", "2013-01-01T01:00:00Z", "on_sale"]);
+    assert!(text(&running.ask(&["status"]).stdout).contains("on_sale"));
+    running.stop();
+}
+
 #[test]
 fn a_configuration_alone_makes_features_that_can_be_queried() {
     let dir = tempfile::tempdir().unwrap();

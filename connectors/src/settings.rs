@@ -3,7 +3,7 @@
 
 use std::{fmt, str::FromStr};
 
-use karst_types::{ByteSize, SourceName, TimeSpan};
+use karst_types::{ByteSize, SourceName, TimeField, TimeSpan};
 
 use crate::{Error, Format, Result};
 
@@ -71,6 +71,8 @@ pub struct SourceSettings {
     pub name: SourceName,
     /// How its records are encoded.
     pub format: Format,
+    /// The field that holds the event time, for messages whose fields are known only at run time; others name theirs.
+    pub event_time: Option<TimeField>,
     /// An event that is later than this behind its partition's log watermark does not run its resolver (DESIGN S4).
     /// Default: infinity.
     pub late_arrival_deadline: TimeSpan,
@@ -107,6 +109,7 @@ impl SourceSettings {
         Self {
             name: name.into(),
             format: Format::default(),
+            event_time: None,
             late_arrival_deadline: TimeSpan::INFINITY,
             late_lane: LateLane::Drop,
             disorder: TimeSpan::ZERO,
@@ -256,6 +259,12 @@ macro_rules! source_setters {
         #[must_use]
         pub fn format(mut self, format: impl Into<$crate::Format>) -> Self {
             self.$settings.format = format.into();
+            self
+        }
+        /// The field that holds the event time, for messages whose fields are known only at run time.
+        #[must_use]
+        pub fn event_time(mut self, field: karst_types::TimeField) -> Self {
+            self.$settings.event_time = Some(field);
             self
         }
         /// Events later than this behind their partition's watermark do not run their resolver: `"30m"`, `"infinity"`.

@@ -9,7 +9,7 @@
 use std::{marker::PhantomData, sync::Arc};
 
 use karst_types::{
-    ClassId, FeatureSlot, Reason, Record, Records, Updates,
+    ClassId, FeatureSlot, FeatureValue, Reason, Record, Records, Updates,
     entity::KEY_BYTES_MAX,
     message::{AnyMessages, Messages},
     update::Cause,
@@ -78,17 +78,43 @@ pub trait BatchResolver: Send {
 /// Where the values of a row go: made once, by [`bind`].
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
+    /// One for each class; most have one.
+    parts: Vec<Part>,
+    /// The outputs' types, in declared order.
+    types: Vec<OutputType>,
+}
+
+/// The values of one class.
+#[derive(Clone, Debug)]
+struct Part {
     class: ClassId,
-    /// Index of the key among the outputs.
-    key: usize,
+    key: KeyFrom,
+    /// A null key writes nothing for this class.
+    optional: bool,
     /// `class.key`, for errors.
     key_name: String,
     /// Slots of the other outputs, rising.
     slots: Vec<FeatureSlot>,
     /// For each of `slots`, the index among the outputs.
     order: Vec<usize>,
-    /// The outputs' types, in declared order.
-    types: Vec<OutputType>,
+    /// The same, and the key's.
+    places: Vec<usize>,
+}
+
+/// Where an entity's key is found.
+#[derive(Clone, Copy, Debug)]
+enum KeyFrom {
+    /// The output with this index.
+    Output(usize),
+    /// The declared [`MessageKey`](crate::MessageKey) with this index.
+    Message(usize),
+}
+
+/// A key that the message gave; kept from one record to the next for its memory.
+#[derive(Debug, Default)]
+struct KeyBytes {
+    bytes: Vec<u8>,
+    given: bool,
 }
 
 /// Takes a resolver's rows of one record, and writes them as updates.
@@ -96,6 +122,7 @@ pub(crate) struct Route {
 pub struct UpdateWriter<'a, Row> {
     updates: &'a mut Updates,
     route: &'a Route,
+    keys: &'a mut [KeyBytes],
     cause: Cause,
     skipped: bool,
     rows: PhantomData<fn(Row)>,
@@ -109,23 +136,53 @@ impl<Row: UpdateRow> UpdateWriter<'_, Row> {
         self.skipped = true;
     }
 
-    /// Writes one row: new values of one entity.
+    /// Hands over the key that was declared as number `nth` by [`StreamDeclaration::key`]; it holds for all rows of this record
+    /// that are written after it.
+    ///
+    /// # Panics
+    /// If there is no such key.
+    #[inline]
+    pub fn key(&mut self, nth: usize, value: &impl FeatureValue) {
+        let KeyBytes { bytes, given } = &mut self.keys[nth];
+        bytes.clear();
+        *given = value.encode_key(bytes);
+    }
+
+    /// Writes one row: new values of one entity of each class that the row has features of.
     ///
     /// # Errors
-    /// [`Reason::MissingKey`] if the key is null or too long; [`Reason::ResolverError`] if a row that is not statically
-    /// typed does not fit. Return it (`?`): the record is then put aside.
+    /// [`Reason::MissingKey`] if a key is too long, or null and not declared optional; [`Reason::ResolverError`] if a row that
+    /// is not statically typed does not fit. Return it (`?`): the record is then put aside.
     #[inline]
     pub fn write(&mut self, row: &Row) -> Result<(), ResolverError> {
-        let route = self.route;
-        row.check(&route.types).map_err(ResolverError::new)?;
-        let written = self.updates.push(
-            route.class,
-            self.cause,
-            &route.slots,
-            |out| row.encode_key(route.key, out),
-            |out| route.order.iter().for_each(|nth| row.encode(*nth, out)),
-        );
-        if written { Ok(()) } else { Err(no_key(&route.key_name)) }
+        let Self { updates, route, keys, cause, .. } = self;
+        row.check(&route.types, &[]).map_err(ResolverError::new)?;
+        for part in &route.parts {
+            let mut keyed = false;
+            let written = updates.push(
+                part.class,
+                *cause,
+                &part.slots,
+                |out| {
+                    keyed = match part.key {
+                        KeyFrom::Output(nth) => row.encode_key(nth, out),
+                        KeyFrom::Message(nth) => {
+                            out.extend_from_slice(&keys[nth].bytes);
+                            keys[nth].given
+                        }
+                    };
+                    keyed
+                },
+                |out| part.order.iter().for_each(|nth| row.encode(*nth, out)),
+            );
+            if written {
+                row.check(&route.types, &part.places).map_err(ResolverError::new)?;
+            } else if keyed || !part.optional {
+                row.check(&route.types, &part.places).map_err(ResolverError::new)?;
+                return Err(no_key(&part.key_name));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -145,25 +202,22 @@ fn no_key(name: &str) -> ResolverError {
 pub fn bind<R: StreamResolver>(resolver: Arc<R>, catalog: &Catalog) -> Result<Box<dyn BatchResolver>, Mistakes> {
     let declaration = resolver.declaration();
     let route = route(&declaration, catalog)?;
-    Ok(Box::new(Bound { resolver, declaration, route }))
+    let keys = declaration.keys.iter().map(|_| KeyBytes::default()).collect();
+    Ok(Box::new(Bound { resolver, declaration, route, keys }))
 }
 
 fn route(declaration: &StreamDeclaration, catalog: &Catalog) -> Result<Route, Mistakes> {
     let mut found = Found::default();
     let at = &declaration.declared_at;
     let resolver = &declaration.name;
-    let mut class = None;
-    let mut key = None;
-    let mut placed = Vec::new();
+    let optional = |key: &str| declaration.optional_keys.iter().any(|optional| optional == key);
+    let mut places: Vec<Places> = Vec::new();
     let mut types = Vec::new();
     for (nth, output) in declaration.outputs.iter().enumerate() {
         let Some((id, feature)) = catalog.feature_id(output).and_then(|id| Some((id, catalog.feature(id)?))) else {
             found.add(at, format!("resolver \"{resolver}\" writes \"{output}\", which is not in the catalog"));
             continue;
         };
-        if *class.get_or_insert(id.class) != id.class {
-            found.add(at, format!("resolver \"{resolver}\" writes features of more than one class"));
-        }
         let declared = declaration.output_types.as_ref().and_then(|types| types.get(nth)).copied();
         if declared.is_some_and(|declared| declared.ty != feature.ty) {
             found.add(
@@ -174,15 +228,21 @@ fn route(declaration: &StreamDeclaration, catalog: &Catalog) -> Result<Route, Mi
         // Statically typed rows were checked by `freeze`; what the catalog does not know, whether null is allowed, is
         // taken from there.
         types.push(declared.unwrap_or(OutputType { ty: feature.ty, nullable: feature.nullable }));
-        if catalog.class(id.class).is_some_and(|class| class.key == feature.name) {
-            key = Some((nth, output.clone()));
+        let is_key = catalog.class(id.class).is_some_and(|class| class.key == feature.name);
+        let part = of_class(&mut places, id.class);
+        if is_key {
+            part.key = Some((KeyFrom::Output(nth), output.clone()));
         } else {
-            placed.push((id.slot, nth));
+            part.values.push((id.slot, nth));
         }
     }
-    placed.sort_unstable();
-    if !placed.is_sorted_by(|left, right| left.0 < right.0) {
-        found.add(at, format!("resolver \"{resolver}\" writes a feature twice"));
+    for (nth, key) in declaration.keys.iter().enumerate() {
+        match catalog.feature_id(&key.feature) {
+            Some(id) => of_class(&mut places, id.class).key = Some((KeyFrom::Message(nth), key.feature.clone())),
+            None => {
+                found.add(at, format!("resolver \"{resolver}\" takes key \"{}\", which is not in the catalog", key.feature))
+            }
+        }
     }
     let expected = declaration.output_types.as_ref().map_or(declaration.outputs.len(), Vec::len);
     if expected != declaration.outputs.len() {
@@ -194,27 +254,59 @@ fn route(declaration: &StreamDeclaration, catalog: &Catalog) -> Result<Route, Mi
             ),
         );
     }
-    if key.is_none() {
-        found.add(at, format!("resolver \"{resolver}\" does not write the key of its class"));
+    let mut parts = Vec::new();
+    for Places { class, key, mut values } in places {
+        values.sort_unstable();
+        if !values.is_sorted_by(|left, right| left.0 < right.0) {
+            found.add(at, format!("resolver \"{resolver}\" writes a feature twice"));
+        }
+        let Some((key, key_name)) = key else {
+            let name = catalog.class(class).map_or("", |class| class.name.as_str());
+            found.add(at, format!("resolver \"{resolver}\" does not write the key of class \"{name}\""));
+            continue;
+        };
+        let (slots, order): (Vec<_>, Vec<_>) = values.into_iter().unzip();
+        let mut places = order.clone();
+        if let KeyFrom::Output(nth) = key {
+            places.push(nth);
+        }
+        places.sort_unstable();
+        parts.push(Part { class, key, optional: optional(&key_name), key_name, slots, order, places });
     }
     found.into_result()?;
-    let (key, key_name) = key.expect("its absence is a mistake, returned above");
-    let (slots, order) = placed.into_iter().unzip();
-    Ok(Route { class: class.expect("there is a key, so there is a class"), key, key_name, slots, order, types })
+    Ok(Route { parts, types })
+}
+
+/// What [`route`] finds of one class.
+struct Places {
+    class: ClassId,
+    key: Option<(KeyFrom, String)>,
+    values: Vec<(FeatureSlot, usize)>,
+}
+
+fn of_class(places: &mut Vec<Places>, class: ClassId) -> &mut Places {
+    let index = places.iter().position(|known| known.class == class).unwrap_or(places.len());
+    if index == places.len() {
+        places.push(Places { class, key: None, values: Vec::new() });
+    }
+    &mut places[index]
 }
 
 struct Bound<R> {
     resolver: Arc<R>,
     declaration: StreamDeclaration,
     route: Route,
+    keys: Vec<KeyBytes>,
 }
 
 impl<R: StreamResolver> Bound<R> {
     #[inline]
-    fn resolve(&self, slot: &mut Option<R::Message>, record: Record<'_>, cause: Cause, updates: &mut Updates) -> Ran {
+    fn resolve(&mut self, slot: &mut Option<R::Message>, record: Record<'_>, cause: Cause, updates: &mut Updates) -> Ran {
         let Some(message) = MessageSlot::new(slot, record) else { return Ran::NeedsMessage };
         let before = updates.len();
-        let mut writer = UpdateWriter { updates, route: &self.route, cause, skipped: false, rows: PhantomData };
+        self.keys.iter_mut().for_each(|key| key.given = false);
+        let (route, keys) = (&self.route, &mut self.keys[..]);
+        let mut writer = UpdateWriter { updates, route, keys, cause, skipped: false, rows: PhantomData };
         let resolved = self.resolver.resolve(message, &mut writer);
         let skipped = writer.skipped;
         match resolved {

@@ -89,7 +89,8 @@ pub use feature::{Feature, FeatureClass, FeatureHandle, FeatureSet, Field, KeyVa
 
 pub mod resolver;
 pub use resolver::{
-    EventTimeField, IntoStreamResolver, MessageSlot, Resolved, ResolverError, StreamDeclaration, StreamResolver,
+    EventTimeField, IntoStreamResolver, MessageKey, MessageSlot, Resolved, ResolverError, StreamDeclaration, StreamResolver,
+    field_type,
 };
 
 pub mod parse;

@@ -2,7 +2,7 @@
 //!
 //! [`RegistryBuilder`] takes declarations in any order and says nothing; [`RegistryBuilder::freeze`] checks them all and
 //! either tells every mistake, or gives a [`Registry`] that cannot change and needs no further checks: names are unique
-//! and well-formed, and every resolver's outputs exist, are of one class, and contain its key.
+//! and well-formed, every resolver's outputs exist, and it has the key of each class that it writes.
 
 use std::collections::HashMap;
 

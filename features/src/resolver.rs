@@ -1,11 +1,12 @@
 //! Stream resolvers: how a message becomes updates (hop 3, Event → Update), as a declaration and as code.
 //!
-//! A resolver runs once per event, must not wait, and should be deterministic (DESIGN S7). What it writes is one row per
-//! entity, all of one class; the first thing it fails on makes the record a dead letter and leaves none of its rows.
+//! A resolver runs once per event, must not wait, and should be deterministic (DESIGN S7). What it writes is rows: each holds
+//! new values of one entity, or of one entity of each of several classes. The first thing that it fails on makes the record a
+//! dead letter and leaves none of its rows.
 
 use std::{any::TypeId, fmt};
 
-use karst_types::{EventTime, Message, MessageSchema, Reason, Record};
+use karst_types::{EventTime, FeatureValue, Message, MessageSchema, Reason, Record};
 
 use crate::{FeatureClass, Location, OutputType, ParseStep, UpdateRow, UpdateWriter};
 
@@ -20,11 +21,16 @@ pub struct StreamDeclaration {
     pub message: &'static MessageSchema,
     /// Their Rust type: all resolvers of a source share one, since messages are decoded once.
     pub message_type: TypeId,
-    /// The features that it writes, as `class.feature`, all of one class and the class's key among them, in the order of
-    /// the values in a row.
+    /// The features that it writes, as `class.feature`, in the order of the values in a row. The key of each class is among
+    /// them, or among [`keys`](Self::keys).
     pub outputs: Vec<String>,
     /// The types of these values; `None` if they are known only at run time.
     pub output_types: Option<Vec<OutputType>>,
+    /// Keys that are taken from a field of the message, and stand in no row.
+    pub keys: Vec<MessageKey>,
+    /// Keys (`class.key`) that may be null: then nothing is written for that class. Any other null key makes the record a dead
+    /// letter.
+    pub optional_keys: Vec<String>,
     /// The parse function that runs before it, if there is one. [`message`](Self::message) is what the source holds: what
     /// this function takes.
     pub parse: Option<ParseStep>,
@@ -35,6 +41,22 @@ pub struct StreamDeclaration {
     pub description: Option<String>,
     /// Where it was declared.
     pub declared_at: Location,
+}
+
+/// A key that is taken from a field of the message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MessageKey {
+    /// The key, as `class.key`.
+    pub feature: String,
+    /// The field, `user_id` or `user.id`, of the message that the resolver takes.
+    pub field: String,
+    /// The type of its values.
+    pub ty: OutputType,
+}
+
+/// The type of the field that a function finds; what `#[stream(keys(user_id = User::id))]` asks.
+pub fn field_type<M, V: FeatureValue>(_: fn(&M) -> &V) -> OutputType {
+    OutputType::of::<V>()
 }
 
 impl StreamDeclaration {
@@ -52,11 +74,26 @@ impl StreamDeclaration {
             message_type: TypeId::of::<R::Message>(),
             outputs: outputs.into_iter().map(Into::into).collect(),
             output_types: R::Row::types(),
+            keys: Vec::new(),
+            optional_keys: Vec::new(),
             parse: None,
             by_value: false,
             description: None,
             declared_at: Location::here(),
         }
+    }
+    /// Says that the key `feature` (`class.key`) is taken from the message, from its field `field` with values of type `ty`: the
+    /// resolver hands it over by [`UpdateWriter::key`], this one as number `self.keys.len()`.
+    #[must_use]
+    pub fn key(mut self, feature: impl Into<String>, field: impl Into<String>, ty: OutputType) -> Self {
+        self.keys.push(MessageKey { feature: feature.into(), field: field.into(), ty });
+        self
+    }
+    /// Says that the key `feature` (`class.key`) may be null: then nothing is written for its class.
+    #[must_use]
+    pub fn optional_key(mut self, feature: impl Into<String>) -> Self {
+        self.optional_keys.push(feature.into());
+        self
     }
     /// Names the parse function, and the type that it makes of the source's message.
     #[must_use]

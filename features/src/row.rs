@@ -46,12 +46,14 @@ pub trait UpdateRow: Send + 'static {
     /// Appends the `nth` value as a cell. `nth` is within the declared outputs.
     fn encode(&self, nth: usize, out: &mut Vec<u8>);
 
-    /// For rows whose types are known only at run time: whether this row fits the outputs.
+    /// For rows whose types are known only at run time: whether there is a value for each of the outputs, and whether those at
+    /// `places` fit.
     ///
     /// # Errors
     /// Says which output, what was expected and what was found.
-    fn check(&self, outputs: &[OutputType]) -> Result<(), String> {
-        let _ = outputs;
+    #[inline]
+    fn check(&self, outputs: &[OutputType], places: &[usize]) -> Result<(), String> {
+        let _ = (outputs, places);
         Ok(())
     }
 }
@@ -113,11 +115,12 @@ impl UpdateRow for ValueRow {
         self.0[nth].encode(out);
     }
 
-    fn check(&self, outputs: &[OutputType]) -> Result<(), String> {
+    fn check(&self, outputs: &[OutputType], places: &[usize]) -> Result<(), String> {
         if self.0.len() != outputs.len() {
             return Err(format!("expected {} values, got {}", outputs.len(), self.0.len()));
         }
-        for (nth, (value, output)) in self.0.iter().zip(outputs).enumerate() {
+        for nth in places.iter().copied() {
+            let (value, output) = (&self.0[nth], outputs[nth]);
             let fits = value.value_type().map_or(output.nullable, |ty| ty == output.ty);
             if !fits {
                 let got = value.value_type().map_or_else(|| "null".to_owned(), |ty| ty.to_string());
@@ -153,7 +156,7 @@ mod tests {
     #[test]
     fn a_row_of_values_is_checked_against_the_outputs() {
         let outputs = [OutputType::of::<String>(), OutputType::of::<Option<i64>>()];
-        let check = |values: &[Value]| ValueRow(values.to_vec()).check(&outputs);
+        let check = |values: &[Value]| ValueRow(values.to_vec()).check(&outputs, &[0, 1]);
         assert_eq!(check(&[Value::Str("a".into()), Value::Null]), Ok(()));
         assert_eq!(check(&[Value::Null, Value::Null]), Err("value 1 of the update: expected str, got null".to_owned()));
         assert_eq!(check(&[Value::Str("a".into())]), Err("expected 2 values, got 1".to_owned()));

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use karst_types::TimeSpan;
 
 use crate::{
-    Feature, FeatureClass, Location, Mistakes, OutputType, RegistryBuilder, StreamDeclaration,
+    Feature, FeatureClass, Location, MessageKey, Mistakes, OutputType, RegistryBuilder, StreamDeclaration,
     feature::makes_key,
     mistake::Found,
     name::{suggest, wrong_name, wrong_source_name},
@@ -153,70 +153,128 @@ fn check_outputs(resolver: &StreamDeclaration, classes: &HashMap<&str, &FeatureC
             format!("resolver \"{name}\" declares {} outputs, but its rows have {} values", outputs.len(), types.len()),
         );
     }
+    if outputs.is_empty() {
+        found.add(at, format!("resolver \"{name}\" declares no outputs"));
+    }
     let mut seen = HashSet::new();
-    let mut written: Vec<&FeatureClass> = Vec::new();
-    let mut key_written = false;
+    let mut written: Vec<Written<'_>> = Vec::new();
     let mut unknown = false;
     for (nth, output) in outputs.iter().enumerate() {
         if !seen.insert(output) {
             found.add(at, format!("resolver \"{name}\" writes feature \"{output}\" twice"));
             continue;
         }
-        let known = output
-            .split_once('.')
-            .and_then(|(class, feature)| classes.get(class).and_then(|class| Some((*class, class.get(feature)?))));
-        let Some((class, feature)) = known else {
+        let Some((class, feature)) = known(output, classes) else {
             unknown = true;
-            let names: Vec<String> = classes.values().flat_map(|class| class.fqns()).collect();
-            let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
-            names.sort_unstable();
-            found.add_with(
-                Some(at),
-                format!("resolver \"{name}\" writes feature \"{output}\", which is not declared"),
-                suggest(output, names).or_else(|| Some("no feature class is declared".to_owned())),
-            );
+            not_declared(at, &format!("resolver \"{name}\" writes feature \"{output}\""), output, classes, found);
             continue;
         };
-        if !written.iter().any(|other| other.name == class.name) {
-            written.push(class);
-        }
-        key_written |= class.is_key(&feature.name);
+        let is_key = class.is_key(&feature.name);
+        let part = Written::of(&mut written, class);
+        part.key |= is_key;
+        part.values |= !is_key;
         let wanted = OutputType { ty: feature.ty, nullable: feature.nullable };
         let got = output_types.as_ref().and_then(|types| types.get(nth));
-        if let Some(got) = got.filter(|got| !got.fits(wanted) && !class.is_key(&feature.name) || got.ty != wanted.ty) {
+        if let Some(got) = got.filter(|got| !got.fits(wanted) && !is_key || got.ty != wanted.ty) {
             found.add(
                 at,
                 format!("resolver \"{name}\" writes feature \"{output}\": expected values of type {wanted}, got {got}"),
             );
         }
     }
-    match written[..] {
-        [] if outputs.is_empty() => found.add(at, format!("resolver \"{name}\" declares no outputs")),
-        [] => {}             // told one by one
-        [_] if unknown => {} // the name that was not found may be the key's
-        [class] if !key_written => found.add_with(
-            Some(at),
-            format!(
-                "resolver \"{name}\" does not write \"{}\", the key of feature class \"{}\"",
-                class.fqn(&class.key().name),
-                class.name
-            ),
-            Some("the key says whose values they are: add it to the outputs".to_owned()),
-        ),
-        [class] if outputs.len() == 1 => {
+    check_keys(resolver, classes, &mut written, found);
+    for Written { class, key, values } in written {
+        let fqn = class.fqn(&class.key().name);
+        if !values {
+            if unknown {
+                continue;
+            }
             found.add(
                 at,
                 format!("resolver \"{name}\" writes only the key of feature class \"{}\", and no feature", class.name),
             );
-        }
-        [_] => {}
-        [..] => {
-            let names: Vec<String> = written.iter().map(|class| format!("\"{}\"", class.name)).collect();
+        } else if !key && !unknown {
+            // Where a name was not found, it may be the key's.
             found.add_with(
                 Some(at),
-                format!("resolver \"{name}\" writes features of several classes: {}", names.join(", ")),
-                Some("declare one resolver per class; each sees every message of the source".to_owned()),
+                format!("resolver \"{name}\" does not write \"{fqn}\", the key of feature class \"{}\"", class.name),
+                Some(
+                    "the key says whose values they are: add it to the outputs, or take it from the message by `keys(…)`"
+                        .to_owned(),
+                ),
             );
         }
     }
+}
+
+/// What a resolver writes of one class.
+struct Written<'a> {
+    class: &'a FeatureClass,
+    key: bool,
+    values: bool,
+}
+
+impl<'a> Written<'a> {
+    fn of<'w>(written: &'w mut Vec<Self>, class: &'a FeatureClass) -> &'w mut Self {
+        let index = written.iter().position(|known| known.class.name == class.name).unwrap_or(written.len());
+        if index == written.len() {
+            written.push(Self { class, key: false, values: false });
+        }
+        &mut written[index]
+    }
+}
+
+/// The keys that come from the message, and those that may be null.
+fn check_keys<'a>(
+    resolver: &StreamDeclaration,
+    classes: &HashMap<&str, &'a FeatureClass>,
+    written: &mut Vec<Written<'a>>,
+    found: &mut Found,
+) {
+    let StreamDeclaration { name, keys, optional_keys, declared_at: at, .. } = resolver;
+    for MessageKey { feature: fqn, field, ty } in keys {
+        let what = format!("resolver \"{name}\" takes key \"{fqn}\" from field \"{field}\"");
+        let Some((class, feature)) = known(fqn, classes) else {
+            not_declared(at, &what, fqn, classes, found);
+            continue;
+        };
+        if !class.is_key(&feature.name) {
+            let hint = format!("the key of feature class \"{}\" is \"{}\"", class.name, class.fqn(&class.key().name));
+            found.add_with(Some(at), format!("{what}, which is not the key of its class"), Some(hint));
+            continue;
+        }
+        if ty.ty != feature.ty {
+            found.add(at, format!("{what}: expected a field of type {}, got {ty}", feature.ty));
+        }
+        let part = Written::of(written, class);
+        if part.key {
+            found.add_with(
+                Some(at),
+                format!("{what}, but has it already"),
+                Some("name it once: among the outputs, or as one of the keys".to_owned()),
+            );
+        }
+        part.key = true;
+    }
+    for fqn in optional_keys {
+        let is_key = |part: &Written<'_>| part.key && *fqn == part.class.fqn(&part.class.key().name);
+        if !written.iter().any(is_key) {
+            found.add(at, format!("resolver \"{name}\" says that \"{fqn}\" may be null, which is not a key that it has"));
+        }
+    }
+}
+
+/// The class and the feature of `class.feature`.
+fn known<'a>(fqn: &str, classes: &HashMap<&str, &'a FeatureClass>) -> Option<(&'a FeatureClass, &'a Feature)> {
+    let (class, feature) = fqn.split_once('.')?;
+    let class = *classes.get(class)?;
+    Some((class, class.get(feature)?))
+}
+
+fn not_declared(at: &Location, what: &str, fqn: &str, classes: &HashMap<&str, &FeatureClass>, found: &mut Found) {
+    let names: Vec<String> = classes.values().flat_map(|class| class.fqns()).collect();
+    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+    names.sort_unstable();
+    let hint = suggest(fqn, names).or_else(|| Some("no feature class is declared".to_owned()));
+    found.add_with(Some(at), format!("{what}, which is not declared"), hint);
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use karst_features::{
-    BatchResolver, Catalog, EventBatch, Feature, FeatureClass, MessageSlot, Ran, Registry, Resolved, ResolverError,
+    BatchResolver, Catalog, EventBatch, Feature, FeatureClass, MessageSlot, OutputType, Ran, Registry, Resolved, ResolverError,
     StreamDeclaration, StreamResolver, UpdateRow, UpdateWriter, ValueRow, bind, parsed, parsed_ref,
 };
 use karst_types::{
@@ -33,6 +33,7 @@ fn click(users: &[&str], count: i64) -> Option<Click> {
 struct Fn<Row, F> {
     outputs: &'static [&'static str],
     by_value: bool,
+    declare: fn(StreamDeclaration) -> StreamDeclaration,
     run: F,
     row: std::marker::PhantomData<fn(Row)>,
 }
@@ -44,7 +45,7 @@ where
     type Row = Row;
     fn declaration(&self) -> StreamDeclaration {
         let declaration = StreamDeclaration::of::<Self>("on_click", "clicks", self.outputs.iter().copied());
-        if self.by_value { declaration.by_value() } else { declaration }
+        (self.declare)(if self.by_value { declaration.by_value() } else { declaration })
     }
     fn resolve(&self, message: MessageSlot<'_, Click>, out: &mut UpdateWriter<'_, Row>) -> Result<(), ResolverError> {
         (self.run)(message, out)
@@ -56,8 +57,9 @@ fn catalog() -> Catalog {
         .feature(Feature::new::<i64>("first"))
         .feature(Feature::new::<Option<i64>>("second"))
         .feature(Feature::new::<bool>("third"));
+    let page = FeatureClass::new("page", Feature::new::<i64>("id")).feature(Feature::new::<String>("last_user"));
     let mut builder = Registry::builder();
-    builder.add_class(user).add_source("clicks");
+    builder.add_class(user).add_class(page).add_source("clicks");
     let mut catalog = Catalog::new();
     catalog.reconcile(&builder.freeze().unwrap()).unwrap();
     catalog
@@ -68,7 +70,16 @@ fn bound<Row: UpdateRow>(
     by_value: bool,
     run: impl std::ops::Fn(MessageSlot<'_, Click>, &mut UpdateWriter<'_, Row>) -> Result<(), ResolverError> + Send + Sync + 'static,
 ) -> Box<dyn BatchResolver> {
-    bind(Arc::new(Fn { outputs, by_value, run, row: std::marker::PhantomData }), &catalog()).unwrap()
+    declared(outputs, |declaration| declaration, by_value, run)
+}
+
+fn declared<Row: UpdateRow>(
+    outputs: &'static [&'static str],
+    declare: fn(StreamDeclaration) -> StreamDeclaration,
+    by_value: bool,
+    run: impl std::ops::Fn(MessageSlot<'_, Click>, &mut UpdateWriter<'_, Row>) -> Result<(), ResolverError> + Send + Sync + 'static,
+) -> Box<dyn BatchResolver> {
+    bind(Arc::new(Fn { outputs, by_value, declare, run, row: std::marker::PhantomData }), &catalog()).unwrap()
 }
 
 /// Rows of (count, user, count is even) for each user; a negative count fails after the first row.
@@ -121,7 +132,10 @@ fn written(updates: &Updates) -> Vec<String> {
             .unwrap()
             .map(|(FeatureSlot(slot), cell)| format!("{slot}={:?}", Value::decode(cell).unwrap().0))
             .collect();
-        let key = String::from_utf8(update.key.to_vec()).unwrap();
+        let key = match update.key {
+            [0x80, .., low] if update.key.len() == 8 => low.to_string(), // a small whole number
+            text => String::from_utf8(text.to_vec()).unwrap(),
+        };
         format!("{}.{} {key} {}", update.version.offset, update.version.index, cells.join(" "))
     };
     updates.iter().map(line).collect()
@@ -248,6 +262,7 @@ fn binding_to_a_catalog_that_does_not_fit_tells_everything() {
     let resolver = Fn {
         outputs: &["user.first", "user.nope", "user.third"],
         by_value: false,
+        declare: |declaration| declaration,
         run: |_: MessageSlot<'_, Click>, _: &mut UpdateWriter<'_, (String, i64)>| Ok(()),
         row: std::marker::PhantomData,
     };
@@ -259,7 +274,7 @@ fn binding_to_a_catalog_that_does_not_fit_tells_everything() {
             "resolver \"on_click\" writes \"user.first\" with another type than the catalog's int",
             "resolver \"on_click\" writes \"user.nope\", which is not in the catalog",
             "resolver \"on_click\" declares 3 outputs, but its rows have 2 values",
-            "resolver \"on_click\" does not write the key of its class",
+            "resolver \"on_click\" does not write the key of class \"user\"",
         ]
     );
 }
@@ -331,4 +346,64 @@ fn whoever_asks_is_told_of_the_record_also_where_the_batch_is_cut() {
     let mut batch = EventBatch { messages: &mut messages, records: &records, first: 3, causes: &causes };
     assert_eq!(resolver.run_record(&mut batch, 0, &mut updates), Ran::Wrote);
     assert_eq!(written(&updates), ["3.0 clicks[0]@3 key 3 1=Int(3)"]);
+}
+
+/// (user, first) and (page, last user) of one click; the page is the count, none below 0.
+type TwoClasses = (Option<String>, i64, Option<i64>, String);
+
+fn two_classes(click: &Click) -> TwoClasses {
+    let Click { users, count } = click;
+    (users[0].clone(), *count, (*count >= 0).then_some(*count), "ada".to_owned())
+}
+
+#[test]
+fn one_row_writes_an_entity_of_each_class_and_only_a_key_that_may_be_null_leaves_its_class_out() {
+    let outputs = &["user.id", "user.first", "page.id", "page.last_user"];
+    let slots = || vec![click(&["ada"], 7), click(&["bob"], -1), click(&[""], 8)];
+    let run_with = |declare| {
+        let mut resolver = declared(outputs, declare, false, |message, out| out.write(&two_classes(message.get())));
+        let (mut updates, mut ran) = (updates(), Vec::new());
+        run(&mut *resolver, &mut Messages { slots: slots() }, &causes(3), &mut updates, &mut ran);
+        (ran, written(&updates))
+    };
+    let no_key = |name: &str| failed(Reason::MissingKey, &NO_KEY.replace("user.id", name));
+
+    let (ran, wrote) = run_with(|declaration| declaration);
+    assert_eq!(ran, [Ran::Wrote, no_key("page.id"), no_key("user.id")]);
+    assert_eq!(wrote, ["0.0 ada 1=Int(7)", "0.1 7 1=Str(\"ada\")"], "nothing of a record that failed half-way");
+
+    let (ran, wrote) = run_with(|declaration| declaration.optional_key("page.id").optional_key("user.id"));
+    assert_eq!(ran, [Ran::Wrote, Ran::Wrote, Ran::Wrote]);
+    assert_eq!(wrote, ["0.0 ada 1=Int(7)", "0.1 7 1=Str(\"ada\")", "1.0 bob 1=Int(-1)", "2.0 8 1=Str(\"ada\")"]);
+}
+
+#[test]
+fn a_row_of_values_is_checked_only_where_its_class_is_written() {
+    let declare = |declaration: StreamDeclaration| declaration.optional_key("page.id");
+    let mut resolver = declared(&["user.id", "user.first", "page.id", "page.last_user"], declare, false, |message, out| {
+        let (page, last) = if message.get().count == 0 { (Value::Null, Value::Null) } else { (Value::Int(1), Value::Null) };
+        out.write(&ValueRow(vec![Value::Str("ada".into()), Value::Int(5), page, last]))
+    });
+    let (mut updates, mut ran) = (updates(), Vec::new());
+    let slots = vec![click(&[], 0), click(&[], 1)];
+    run(&mut *resolver, &mut Messages { slots }, &causes(2), &mut updates, &mut ran);
+    assert_eq!(ran, [Ran::Wrote, failed(Reason::ResolverError, "value 4 of the update: expected str, got null")]);
+    assert_eq!(written(&updates), ["0.0 ada 1=Int(5)"]);
+}
+
+#[test]
+fn a_key_of_the_message_holds_for_all_rows_of_its_record_and_for_no_other() {
+    let declare = |declaration: StreamDeclaration| declaration.key("user.id", "users", OutputType::of::<String>());
+    let mut resolver = declared(&["user.first"], declare, false, |message, out| {
+        let Click { users, count } = message.get();
+        if let Some(user) = users.first() {
+            out.key(0, user);
+        }
+        (0..*count).try_for_each(|nth| out.write(&(nth,)))
+    });
+    let (mut updates, mut ran) = (updates(), Vec::new());
+    let slots = vec![click(&["ada"], 2), click(&["bob"], 0), click(&[], 1), click(&["a longer one"], 1), click(&["cy"], 1)];
+    run(&mut *resolver, &mut Messages { slots }, &causes(5), &mut updates, &mut ran);
+    assert_eq!(ran, [Ran::Wrote, Ran::Nothing, failed(Reason::MissingKey, NO_KEY), Ran::Wrote, Ran::Wrote]);
+    assert_eq!(written(&updates), ["0.0 ada 1=Int(0)", "0.1 ada 1=Int(1)", "3.0 a longer one 1=Int(0)", "4.0 cy 1=Int(0)"]);
 }

@@ -1,8 +1,8 @@
 //! Every mistake of a declaration is told at once, with where it was made.
 
 use karst_features::{
-    Feature, FeatureClass, Location, MessageSlot, Registry, RegistryBuilder, ResolverError, StreamDeclaration, StreamResolver,
-    UpdateWriter,
+    Feature, FeatureClass, Location, MessageSlot, OutputType, Registry, RegistryBuilder, ResolverError, StreamDeclaration,
+    StreamResolver, UpdateWriter,
 };
 use karst_types::{Message, MessageSchema, TimeSpan, ValueType};
 
@@ -153,7 +153,7 @@ fn all_mistakes_of_sources_and_resolvers_are_told_at_once() {
     builder.add_resolver(&Resolver::<View>::at(9, "on-view", "clicks", &["user.id", "user.clicks"]));
     check(
         builder,
-        "13 mistakes in the declarations:
+        "15 mistakes in the declarations:
   1. source \"clicks\" is declared twice; first at main.rs:1:1
      at main.rs:2:1
   2. \"a b\" cannot be the name of a source
@@ -170,22 +170,26 @@ fn all_mistakes_of_sources_and_resolvers_are_told_at_once() {
      hint: did you mean \"user.clicks\"?
   6. resolver \"no_key\" does not write \"user.id\", the key of feature class \"user\"
      at resolvers.rs:4:1
-     hint: the key says whose values they are: add it to the outputs
+     hint: the key says whose values they are: add it to the outputs, or take it from the message by `keys(…)`
   7. resolver \"twice\" writes feature \"user.id\" twice
      at resolvers.rs:5:1
-  8. resolver \"two_classes\" writes features of several classes: \"user\", \"route\"
+  8. resolver \"twice\" writes only the key of feature class \"user\", and no feature
+     at resolvers.rs:5:1
+  9. resolver \"two_classes\" writes only the key of feature class \"user\", and no feature
      at resolvers.rs:6:1
-     hint: declare one resolver per class; each sees every message of the source
-  9. resolver \"wrong_type\" writes feature \"user.last_page\": expected values of type str, got int
+  10. resolver \"two_classes\" does not write \"route.id\", the key of feature class \"route\"
+     at resolvers.rs:6:1
+     hint: the key says whose values they are: add it to the outputs, or take it from the message by `keys(…)`
+  11. resolver \"wrong_type\" writes feature \"user.last_page\": expected values of type str, got int
      at resolvers.rs:7:1
-  10. resolver \"nothing\" declares 0 outputs, but its rows have 2 values
+  12. resolver \"nothing\" declares 0 outputs, but its rows have 2 values
      at resolvers.rs:8:1
-  11. resolver \"nothing\" declares no outputs
+  13. resolver \"nothing\" declares no outputs
      at resolvers.rs:8:1
-  12. \"on-view\" cannot be the name of a resolver
+  14. \"on-view\" cannot be the name of a resolver
      at resolvers.rs:9:1
      hint: names begin with a lower-case letter and go on with lower-case letters, digits and \"_\", at most 64 in all
-  13. resolver \"on-view\" takes messages of type View, but resolver \"on_click\" of the same source \"clicks\" takes Click (at resolvers.rs:1:1)
+  15. resolver \"on-view\" takes messages of type View, but resolver \"on_click\" of the same source \"clicks\" takes Click (at resolvers.rs:1:1)
      at resolvers.rs:9:1
      hint: a source is decoded once: all of its resolvers take the same message type; make View of it for \"on-view\" by a parse function",
     );
@@ -217,4 +221,21 @@ fn resolvers_of_a_source_share_the_message_that_their_parse_functions_take() {
      at resolvers.rs:2:1
      hint: a source is decoded once: all of its resolvers take the same message type; make Click of it for \"on_click\" by a parse function",
     );
+}
+
+#[test]
+fn keys_of_the_message_are_checked_like_outputs() {
+    let mut builder = sound();
+    builder.add_class(FeatureClass::new("page", feature(6, "id", ValueType::Int)).feature(feature(7, "n", ValueType::Int)));
+    let int = OutputType { ty: ValueType::Int, nullable: true };
+    let mut wrong = Resolver::<Click>::at(2, "wrong", "clicks", &["user.last_page", "page.n"]);
+    wrong.1 = wrong.1.key("user.id", "user", int).key("page.id", "page", int).key("shop.id", "shop", int);
+    let mut twice = Resolver::<Click>::at(3, "twice", "clicks", &["user.id", "user.clicks"]);
+    twice.1 = twice.1.key("user.id", "user", OutputType { ty: ValueType::Str, nullable: false }).optional_key("page.id");
+    let mut no_key = Resolver::<Click>::at(4, "no_key", "clicks", &["user.last_page", "user.clicks"]);
+    no_key.1 = no_key.1.key("user.clicks", "n", int);
+    for resolver in [wrong, twice, no_key] {
+        builder.add_resolver(&resolver);
+    }
+    check(builder, "TOLD");
 }

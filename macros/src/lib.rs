@@ -5,12 +5,13 @@
 //! told where it stands, together with all others that a macro can see; the rest is told by `RegistryBuilder::freeze`.
 //! The compile errors are pinned in `tests/ui`.
 //!
-//! Reading order: `attr` (what all of them share), `features`, `message`, `updates`, `stream`.
+//! Reading order: `attr` (what all of them share), `features`, `message`, `updates`, `keys`, `stream`.
 
 use proc_macro::TokenStream;
 
 mod attr;
 mod features;
+mod keys;
 mod message;
 mod names;
 mod stream;
@@ -80,8 +81,12 @@ pub fn message(item: TokenStream) -> TokenStream {
     message::expand(item.into()).into()
 }
 
-/// The type of new values of one entity: `Updates![User::id, User::last_page]` is the tuple of these features' types. The
-/// class's key is among them. Values are made by `updates!`.
+/// The type of new values of one entity: `Updates![User::id, User::last_page]` is the tuple of these features' types. Values
+/// are made by `updates!`.
+///
+/// Features of several classes may stand in one row: it then writes one entity of each. The key of each class is among them,
+/// or among the `keys(…)` of `#[stream]`. `Shop::id?` is a key that may be null (`Option`): then nothing is written for that
+/// class.
 #[allow(non_snake_case)]
 #[proc_macro]
 pub fn Updates(features: TokenStream) -> TokenStream {
@@ -111,7 +116,7 @@ pub fn Updates(features: TokenStream) -> TokenStream {
 /// Takes the message by reference or by value (then nothing need be cloned; best when it is the only resolver of its
 /// source). Returns `Updates![…]`; `Option` of it (`None` writes nothing: the record counts as skipped); `Vec` of it (several
 /// entities); or `Result` of any of these (`Err` makes the record a dead letter). Options: `source`, `name` (default: the
-/// function's name), `parse`.
+/// function's name), `parse`, `keys`.
 ///
 /// A second argument `record: &Record` gives it the record: key, headers, position, broker time.
 ///
@@ -138,6 +143,23 @@ pub fn Updates(features: TokenStream) -> TokenStream {
 /// It takes the source's message by reference or by value, and `&Record` as a second argument if it asks; it returns the
 /// resolver's message, `Option` of it (`None`: the resolver is skipped), or `Result` of either (`Err`: a dead letter). For a
 /// resolver that takes its message by reference, `Option<&Child>` does, so that nothing is cloned.
+///
+/// `keys(field = Class::key)` takes a key from a field of the message (the child, if there is a parse function), so that the
+/// function need not return it; `?` behind the key skips its class where the field is `None`. A null key without `?` makes the
+/// record a dead letter.
+///
+/// ```
+/// # use karst::prelude::*;
+/// # #[features(key = "id")] struct User { id: String, last_price: i64 }
+/// # #[features(key = "id")] struct Shop { id: String, last_price: i64 }
+/// #[derive(Message)]
+/// struct Sale { user_id: String, shop_id: Option<String>, price: i64 }
+///
+/// #[stream(source = "sales", keys(user_id = User::id, shop_id = Shop::id?))]
+/// fn on_sale(sale: &Sale) -> Updates![User::last_price, Shop::last_price] {
+///     updates!(sale.price, sale.price)
+/// }
+/// ```
 ///
 /// `on_click` becomes a unit struct that implements `StreamResolver` (`IntoStreamResolver` with `parse`); the function itself is `on_click::call`.
 #[proc_macro_attribute]

@@ -8,11 +8,12 @@ use syn::{
 
 use crate::{
     attr::{Errors, Options, doc_text, location},
+    keys::{self, Key},
     names::plain,
-    updates::Outputs,
+    updates::{Output, Outputs},
 };
 
-const OPTIONS: &[&str] = &["source", "name", "parse"];
+const OPTIONS: &[&str] = &["source", "name", "parse", "keys"];
 
 pub(crate) fn expand(options: TokenStream, item: TokenStream) -> TokenStream {
     let function: ItemFn = match syn::parse2(item.clone()) {
@@ -33,9 +34,10 @@ pub(crate) fn expand(options: TokenStream, item: TokenStream) -> TokenStream {
     check_signature(&function.sig, &mut errors);
     let taken = taken(&function.sig, &mut errors);
     let updates = updates(&function.sig, &mut errors).map(|updates| Outputs::read(updates.tokens.clone()));
+    let keys = keys::read(&options, updates.as_ref().and_then(|updates| updates.as_ref().ok()), &mut errors);
     match (errors.tokens(), source, taken, updates) {
         (None, Some(source), Some(taken), Some(Ok(outputs))) => {
-            Resolver { function: &function, name, source: source.value(), parse, taken, outputs }.tokens()
+            Resolver { function: &function, name, source: source.value(), parse, keys, taken, outputs }.tokens()
         }
         // Mistakes inside `Updates![…]` are told by that macro, which the function keeps; its body can only add noise.
         (errors, _, _, Some(Err(_))) => {
@@ -173,6 +175,7 @@ struct Resolver<'a> {
     name: String,
     source: String,
     parse: Option<ExprPath>,
+    keys: Vec<Key>,
     taken: Taken,
     outputs: Outputs,
 }
@@ -187,13 +190,7 @@ impl Resolver<'_> {
         let (docs, cfgs): (Vec<_>, Vec<_>) =
             (attrs.iter().filter(is("doc")).collect(), attrs.iter().filter(is("cfg")).collect());
         let others = attrs.iter().filter(|attr| !attr.path().is_ident("doc") && !attr.path().is_ident("cfg"));
-        let Outputs { class, fields } = &self.outputs;
-        let key_named = quote_spanned! {class.span()=>
-            const _: () = ::core::assert!(
-                #(#class::#fields.index() == 0)||*,
-                "Updates![…] does not name the key of its class: without it, nobody knows whose values they are"
-            );
-        };
+        let checks = self.checks().into_iter().map(|check| quote!(#(#cfgs)* #check));
         let implementation = match &self.parse {
             None => self.stream_resolver(),
             Some(parse) => self.with_parse(parse),
@@ -213,8 +210,7 @@ impl Resolver<'_> {
                 #vis #call #block
             }
 
-            #(#cfgs)*
-            #key_named
+            #(#checks)*
 
             #(#cfgs)*
             #[allow(clippy::type_complexity)]
@@ -222,26 +218,70 @@ impl Resolver<'_> {
         }
     }
 
+    /// What only the types know: which features are keys.
+    fn checks(&self) -> Vec<TokenStream> {
+        let mut checks = Vec::new();
+        let mut check = |at: Span, holds: TokenStream, what: &str| {
+            checks.push(quote_spanned!(at=> const _: () = ::core::assert!(#holds, #what);));
+        };
+        for class in self.outputs.classes() {
+            let handles = || self.outputs.0.iter().filter(|output| output.class == *class).map(Output::handle);
+            let (all, others) = (handles(), handles());
+            if !self.keys.iter().any(|Key { key, .. }| key.class == *class) {
+                check(
+                    class.span(),
+                    quote!(#(#all.index() == 0)||*),
+                    "Updates![…] does not name the key of its class: without it, nobody knows whose values they are",
+                );
+            }
+            check(
+                class.span(),
+                quote!(#(#others.index() != 0)||*),
+                "Updates![…] names only the key of a class: name at least one more feature of it, or leave the class out",
+            );
+        }
+        for Key { key, .. } in &self.keys {
+            let handle = key.handle();
+            check(
+                key.field.span(),
+                quote!(#handle.index() == 0),
+                "`keys(…)` names keys of classes, and this feature is not one",
+            );
+        }
+        for output in self.outputs.0.iter().filter(|output| output.optional) {
+            let handle = output.handle();
+            let what = "`?` says of a key that it may be null, and this feature is no key; declare its field as Option";
+            check(output.field.span(), quote!(#handle.index() == 0), what);
+        }
+        checks
+    }
+
     /// The features, as texts.
     fn fqns(&self) -> TokenStream {
-        let Outputs { class, fields } = &self.outputs;
-        quote!([#(#class::#fields.fqn()),*])
+        let handles = self.outputs.0.iter().map(Output::handle);
+        quote!([#(#handles.fqn()),*])
     }
 
     fn classes(&self) -> TokenStream {
-        let class = &self.outputs.class;
-        quote!(<#class as ::karst::features::FeatureSet>::class())
+        let classes = self.outputs.classes();
+        quote!(#(<#classes as ::karst::features::FeatureSet>::class()),*)
     }
 
     /// Setters of the declaration.
     fn setters(&self) -> TokenStream {
         let at = location(self.function.sig.ident.span());
         let description = doc_text(&self.function.attrs).map(|text| quote!(.description(#text)));
-        quote!(.declared_at(#at) #description)
+        let keys = self.keys.iter().map(|key| key.setter(&self.taken.ty));
+        let may_be_null = self.outputs.0.iter().chain(self.keys.iter().map(|key| &key.key)).filter(|key| key.optional);
+        let optional = may_be_null.map(|key| {
+            let handle = key.handle();
+            quote!(.optional_key(#handle.fqn()))
+        });
+        quote!(.declared_at(#at) #description #(#keys)* #(#optional)*)
     }
 
     /// Calls the function, and writes what it returned.
-    fn call(&self, message: &TokenStream) -> TokenStream {
+    fn call(&self) -> TokenStream {
         let record = self.taken.record.as_ref().map(|RecordArgument { ty, by_value }| {
             let and = (!by_value).then(|| quote_spanned!(at(ty.span())=> &));
             quote_spanned!(at(ty.span())=> , #and record)
@@ -253,8 +293,10 @@ impl Resolver<'_> {
         };
         // The error of a wrong return type is to stand at that type.
         let write = quote_spanned!(at(returned)=> ::karst::features::Resolved::<#row>::write(returned, out));
+        let keys = self.keys.iter().enumerate().map(|(nth, key)| key.hand_over(nth));
         quote! {
-            let returned = Self::call(#message #record);
+            #(#keys)*
+            let returned = Self::call(message #record);
             #write
         }
     }
@@ -266,7 +308,7 @@ impl Resolver<'_> {
         let (take, by_value) =
             if *by_value { (quote!(message.take()), quote!(.by_value())) } else { (quote!(message.get()), TokenStream::new()) };
         let record = record.as_ref().map(|_| quote!(let record = message.record();));
-        let call = self.call(&take);
+        let call = self.call();
         quote! {
             impl ::karst::features::StreamResolver for #ident {
                 type Message = #ty;
@@ -286,6 +328,7 @@ impl Resolver<'_> {
                     out: &mut ::karst::features::UpdateWriter<'_, Self::Row>,
                 ) -> ::core::result::Result<(), ::karst::features::ResolverError> {
                     #record
+                    let message = #take;
                     #call
                 }
             }
@@ -300,7 +343,7 @@ impl Resolver<'_> {
         let (parsed, and) = if *by_value { ("parsed", None) } else { ("parsed_ref", Some(quote!(&))) };
         let parsed = syn::Ident::new(parsed, at(parse.span()));
         let record = if record.is_some() { quote!(record) } else { quote!(_) };
-        let call = self.call(&quote!(message));
+        let call = self.call();
         let made = quote! {
             ::karst::features::#parsed::<_, _, _, #ty, _, _>(
                 #name, #source, #fqns, #parse,

@@ -4,63 +4,108 @@ use std::collections::HashSet;
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote};
-use syn::{Ident, Path, PathArguments, Token, parse::Parser, punctuated::Punctuated};
+use syn::{
+    Ident, Path, PathArguments, Token,
+    parse::{Parse, ParseStream, Parser},
+    punctuated::Punctuated,
+};
 
-use crate::{attr::Errors, names::plain};
+use crate::attr::Errors;
 
 /// Most values of one row: `UpdateRow` is implemented for tuples up to this length.
 const VALUES_MAX: usize = 32;
 
-/// The features of one `Updates![…]`.
-pub(crate) struct Outputs {
+/// The features of one `Updates![…]`, in their order.
+pub(crate) struct Outputs(pub(crate) Vec<Output>);
+
+/// `User::last_page`, or `User::id?`: a key that may be null, so that nothing is written for its class.
+pub(crate) struct Output {
     /// The type of the class, as it is written there.
     pub(crate) class: Path,
-    pub(crate) fields: Vec<Ident>,
+    pub(crate) field: Ident,
+    pub(crate) optional: bool,
 }
+
+/// `User::id?`, before it is split.
+struct Written {
+    path: Path,
+    optional: bool,
+}
+
+impl Parse for Written {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let path = input.parse()?;
+        let optional = input.parse::<Option<Token![?]>>()?.is_some();
+        Ok(Self { path, optional })
+    }
+}
+
+impl Output {
+    /// `self.class`'s feature, as an expression.
+    pub(crate) fn handle(&self) -> TokenStream {
+        let Self { class, field, .. } = self;
+        quote!(#class::#field)
+    }
+}
+
+impl Parse for Output {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let Written { path, optional } = input.parse()?;
+        let (class, field) = split(&path).ok_or_else(|| syn::Error::new_spanned(&path, NO_FEATURE))?;
+        Ok(Self { class, field, optional })
+    }
+}
+
+const NO_FEATURE: &str = "expected a feature of a class, such as `User::last_page`";
 
 impl Outputs {
     /// Reads the inside of `Updates![…]`; all mistakes as tokens.
     pub(crate) fn read(tokens: TokenStream) -> Result<Self, TokenStream> {
-        let paths = Punctuated::<Path, Token![,]>::parse_terminated.parse2(tokens).map_err(|error| error.to_compile_error())?;
+        let all =
+            Punctuated::<Written, Token![,]>::parse_terminated.parse2(tokens).map_err(|error| error.to_compile_error())?;
         let mut errors = Errors::default();
-        let mut class: Option<Path> = None;
-        let mut fields = Vec::new();
+        let mut outputs = Vec::new();
         let mut seen = HashSet::new();
-        for path in &paths {
-            let Some((of, field)) = split(path) else {
-                errors.add(path, "expected a feature of a class, such as `User::last_page`");
+        for Written { path, optional } in all {
+            let Some((class, field)) = split(&path) else {
+                errors.add(&path, NO_FEATURE);
                 continue;
             };
-            let first = class.get_or_insert_with(|| of.clone());
-            if *first != of {
-                let [first, of] = [&*first, &of].map(text);
-                errors.add(path, format!("expected a feature of `{first}`, like the first: a row belongs to one class; write `{of}` from another resolver"));
-            } else if !seen.insert(plain(&field)) {
-                errors.add(path, format!("`{}` stands twice", text(path)));
+            if !seen.insert(text(&path)) {
+                errors.add(&path, format!("`{}` stands twice", text(&path)));
             }
-            fields.push(field);
+            outputs.push(Output { class, field, optional });
         }
-        if fields.len() > VALUES_MAX {
-            errors.add(&paths, format!("{} features; {VALUES_MAX} are allowed: use two resolvers", fields.len()));
+        if let Some(Output { class, .. }) = outputs.get(VALUES_MAX) {
+            errors.add(class, format!("{} features; {VALUES_MAX} are allowed: use two resolvers", outputs.len()));
         }
-        let fewer = match fields.len() {
-            0 => Some("name the key of a class, and at least one more feature: `Updates![User::id, User::last_page]`"),
-            1 => Some("name at least two features: the key, which says whose values they are, and one more"),
-            _ => None,
-        };
-        if let Some(fewer) = fewer.filter(|_| errors.tokens().is_none()) {
-            if paths.is_empty() { errors.add_at(Span::call_site(), fewer) } else { errors.add(&paths, fewer) }
+        if outputs.is_empty() && errors.tokens().is_none() {
+            errors.add_at(
+                Span::call_site(),
+                "name the key of a class, and at least one more feature: `Updates![User::id, User::last_page]`",
+            );
         }
-        match (errors.tokens(), class) {
-            (None, Some(class)) => Ok(Self { class, fields }),
-            (errors, _) => Err(errors.unwrap_or_default()),
-        }
+        errors.tokens().map_or(Ok(Self(outputs)), Err)
     }
 
     /// The type of a row.
     pub(crate) fn row(&self) -> TokenStream {
-        let Self { class, fields } = self;
-        quote!((#(<#class as ::karst::features::Field<{ #class::#fields.index() }>>::Value,)*))
+        let values = self.0.iter().map(|Output { class, field, optional }| {
+            let value = quote!(<#class as ::karst::features::Field<{ #class::#field.index() }>>::Value);
+            if *optional { quote!(::core::option::Option<#value>) } else { value }
+        });
+        quote!((#(#values,)*))
+    }
+
+    /// The classes, as they are written, each once.
+    pub(crate) fn classes(&self) -> Vec<&Path> {
+        let mut classes: Vec<&Path> = Vec::new();
+        for Output { class, .. } in &self.0 {
+            if !classes.contains(&class) {
+                classes.push(class);
+            }
+        }
+        classes
     }
 }
 
@@ -75,7 +120,7 @@ fn split(path: &Path) -> Option<(Path, Ident)> {
     Some((class, field))
 }
 
-fn text(path: &Path) -> String {
+pub(crate) fn text(path: &Path) -> String {
     path.to_token_stream().to_string().replace(' ', "")
 }
 

@@ -1,15 +1,16 @@
 //! Bad records: each is counted with its reason and kept with its bytes and its place, and the next good one is applied.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use karst::{
-    BrokerTime, PartitionId, Reason, StreamResolver,
+    BrokerTime, KafkaProducer, PartitionId, Reason, StreamResolver,
+    connectors::kafka::mock::MockBroker,
     features::{MessageSlot, ResolverError, StreamDeclaration, UpdateWriter},
     prelude::*,
 };
 use serde_json::json;
 
-use crate::world::{column, outcomes, small};
+use crate::world::{column, outcomes, small, until};
 
 /// Of dead letters as much is kept of a value; the whole length is told.
 const KEPT_BYTES: usize = 1 << 20;
@@ -104,11 +105,19 @@ fn list() -> Vec<Bad> {
     ]
 }
 
-/// Each bad record, and right behind it a good one of a sensor of its own.
+fn now(nth: usize) -> BrokerTime {
+    BrokerTime::from_secs(1_700_000_000 + nth as i64)
+}
+
+/// The record to follow the bad one with this number: of a sensor of its own.
+fn good(nth: usize) -> String {
+    json!({ "sensor": format!("s{nth}"), "value": nth, "at": now(nth).0 }).to_string()
+}
+
+/// Each bad record, and right behind it a good one.
 fn run(batch: usize) {
     let list = list();
     let dir = tempfile::tempdir().unwrap();
-    let now = |nth: usize| BrokerTime::from_secs(1_700_000_000 + nth as i64);
     karst::run(async {
         // With a deadline: a watermark that a bad event time had moved would make all that follows late.
         let source = MemorySource::json("readings").late_arrival_deadline("1h").batch_records(batch);
@@ -116,11 +125,18 @@ fn run(batch: usize) {
         let engine = builder.resolver(OnReading).start().await?;
         for (nth, bad) in list.iter().enumerate() {
             source.send_to(PartitionId(0), now(nth), Some(b"key"), bad.value.as_deref()).await?;
-            let good = json!({ "sensor": format!("s{nth}"), "value": nth, "at": now(nth).0 }).to_string();
-            source.send_to(PartitionId(0), now(nth), None, Some(good.as_bytes())).await?;
+            source.send_to(PartitionId(0), now(nth), None, Some(good(nth).as_bytes())).await?;
         }
         engine.drain().await?;
+        check(&engine, &list)?;
+        engine.shutdown().await
+    })
+    .unwrap();
+}
 
+/// What became of the list.
+fn check(engine: &Engine, list: &[Bad]) -> karst::Result<()> {
+    {
         let handle = engine.handle();
         let letters = handle.dead_letters("readings", 1_000)?;
         let by_offset: BTreeMap<i64, _> = letters.iter().map(|stored| (stored.letter.offset.0, &stored.letter)).collect();
@@ -145,7 +161,7 @@ fn run(batch: usize) {
 
         let expected = (0..list.len()).map(|nth| (format!("s{nth}"), Value::Float(nth as f64))).collect();
         assert_eq!(column(&handle, "sensor", "last_value"), expected, "every good record is applied, and nothing else");
-        let sums = outcomes(&engine);
+        let sums = outcomes(engine);
         assert_eq!((sums.records, sums.applied), (2 * list.len() as u64, list.len() as u64));
         assert_eq!((sums.dead_letters, sums.tombstones, sums.late, sums.skipped), (dead, tombstones, 0, 0));
         let mut by_reason = BTreeMap::<Reason, u64>::new();
@@ -155,6 +171,32 @@ fn run(batch: usize) {
         let health = handle.health();
         assert!(health.healthy, "{:?}", health.problems);
         assert!(handle.topology().stages.iter().all(|stage| stage.restarts == 0), "nothing panicked");
+    }
+    Ok(())
+}
+
+/// The same list through librdkafka. The embedded broker keeps 5 MiB, so that the one record of 10 MB stays at home.
+#[test]
+fn the_same_over_kafka() {
+    let mut list = list();
+    list.retain(|bad| bad.value.as_ref().is_none_or(|value| value.len() < 2 << 20));
+    let dir = tempfile::tempdir().unwrap();
+    karst::run(async {
+        let broker = MockBroker::start(&[("readings", 1)])?;
+        let source = KafkaSource::new("readings").bootstrap_server(broker.bootstrap_servers()).late_arrival_deadline("1h");
+        let builder = Engine::builder(dir.path()).settings(small()).features::<Sensor>().source(source);
+        let engine = builder.resolver(OnReading).start().await?;
+        let producer = KafkaProducer::new(broker.bootstrap_servers())?;
+        for (nth, bad) in list.iter().enumerate() {
+            producer.send("readings", 0, now(nth), Some(b"key"), bad.value.as_deref())?;
+            producer.send("readings", 0, now(nth), None, Some(good(nth).as_bytes()))?;
+        }
+        producer.flush(Duration::from_secs(60))?;
+        let handle = engine.handle();
+        until("all of it has had its effect", || handle.status().outcomes().records == 2 * list.len() as u64).await;
+        engine.drain().await?;
+        check(&engine, &list)?;
+        drop(handle);
         engine.shutdown().await
     })
     .unwrap();

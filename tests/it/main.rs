@@ -3,18 +3,23 @@
 
 mod backpressure;
 mod bad_input;
+mod classes;
 mod declarations;
 mod diagram;
+mod gate;
 mod formats;
 mod hello;
 mod late;
+mod lost_batch;
 mod one_event;
 mod order;
 mod parse;
+mod parse_union;
 mod query;
 mod registry;
 mod replay;
 mod restart;
+mod slow_shard;
 mod supervision;
 mod two_resolvers;
 mod watermarks;

@@ -3,13 +3,14 @@
 use std::sync::{Arc, Condvar, Mutex};
 
 use karst::{
-    ByteSize, Clock, Engine, EngineSettings, KafkaSource, PartitionId, Source, SourceSettings,
+    ByteSize, Clock, Engine, EngineHandle, EngineSettings, KafkaSource, PartitionId, Source, SourceSettings,
     connectors::{BoxFuture, PartitionReader, RunningSource, SourceHealth},
     prelude::*,
 };
 
 use crate::{
     declare::{self, Flight, Route},
+    gate::Gate,
     world::{check, drain, kafka, rows, small, until},
 };
 
@@ -75,6 +76,22 @@ fn resident() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
 }
 
+/// For a while: every partition is paused, and no more is held than the settings allow.
+async fn stands_still(handle: &EngineHandle, watched: &Mutex<Option<Arc<dyn RunningSource>>>) {
+    for _ in 0..500 {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        let health = watched.lock().unwrap().as_ref().map(|running| running.health()).unwrap();
+        for partition in health.partitions {
+            assert!(partition.buffered_bytes <= BUFFER + ONE_CALL, "{partition:?}");
+        }
+        for partition in &handle.status().sources[0].partitions {
+            assert!(partition.paused, "nothing has changed: {partition:?}");
+            let read = partition.fetched.map_or(0, |offset| offset.0 as usize + 1);
+            assert!(read <= CREDITS * 100, "{read} records of {} are on their way", partition.partition);
+        }
+    }
+}
+
 #[test]
 fn a_slow_resolver_pauses_the_partitions_and_memory_stays_bounded() {
     let Some(kafka) = kafka() else { return };
@@ -93,18 +110,7 @@ fn a_slow_resolver_pauses_the_partitions_and_memory_stays_bounded() {
         let partitions = || handle.status().sources[0].partitions.clone();
         until("all partitions are paused", || partitions().len() == 3 && partitions().iter().all(|partition| partition.paused))
             .await;
-        for _ in 0..500 {
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-            let health = watched.lock().unwrap().as_ref().map(|running| running.health()).unwrap();
-            for partition in health.partitions {
-                assert!(partition.buffered_bytes <= BUFFER + ONE_CALL, "{partition:?}");
-            }
-            for partition in partitions() {
-                assert!(partition.paused, "nothing has changed: {partition:?}");
-                let read = partition.fetched.map_or(0, |offset| offset.0 as usize + 1);
-                assert!(read <= CREDITS * 100, "{read} records of {} are on their way", partition.partition);
-            }
-        }
+        stands_still(&handle, &watched).await;
         let grown = resident().saturating_sub(before);
         assert!(grown < 96 << 20, "{} MiB for a log that stands still", grown >> 20);
         assert_eq!(handle.status().outcomes().records, 0);
@@ -112,6 +118,41 @@ fn a_slow_resolver_pauses_the_partitions_and_memory_stays_bounded() {
 
         *GATE.0.lock().unwrap() = true;
         GATE.1.notify_all();
+        drain(&engine).await?;
+        check(&engine, rows, TimeSpan::INFINITY);
+        assert!(partitions().iter().all(|partition| !partition.paused && partition.rewinds == 0), "{:?}", partitions());
+        drop(handle);
+        *watched.lock().unwrap() = None;
+        engine.shutdown().await
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_slow_shard_pauses_the_partitions_and_memory_stays_bounded() {
+    let Some(kafka) = kafka() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let topic = kafka.flights();
+    let rows = rows();
+    let gate = Gate::of_process();
+    gate.set_closed(true);
+    karst::run(async {
+        let watched = Arc::default();
+        let source = kafka.source(topic).buffer_bytes(ByteSize(BUFFER)).batch_bytes(ByteSize(BATCH)).batch_records(100);
+        let source = Watched(source, Arc::clone(&watched));
+        let settings = EngineSettings { credits: CREDITS, mailbox: 2, ..small() };
+        let builder = Engine::builder(dir.path()).settings(settings).source(source);
+        let before = resident();
+        let engine = builder.resolver(declare::aircraft).resolver(declare::route).start().await?;
+        let handle = engine.handle();
+        let partitions = || handle.status().sources[0].partitions.clone();
+        until("all partitions are paused", || partitions().len() == 3 && partitions().iter().all(|partition| partition.paused))
+            .await;
+        stands_still(&handle, &watched).await;
+        let grown = resident().saturating_sub(before);
+        assert!(grown < 96 << 20, "{} MiB for a log that stands still", grown >> 20);
+        assert!(partitions().iter().all(|partition| partition.committed.is_none()), "what one shard lacks is not committed");
+        gate.set_closed(false);
         drain(&engine).await?;
         check(&engine, rows, TimeSpan::INFINITY);
         assert!(partitions().iter().all(|partition| !partition.paused && partition.rewinds == 0), "{:?}", partitions());

@@ -15,6 +15,9 @@ mod declare;
 #[path = "../../examples/flights/oracle.rs"]
 mod oracle;
 
+#[path = "../it/gate.rs"]
+mod gate;
+
 mod backpressure;
 mod flights;
 mod restarts;

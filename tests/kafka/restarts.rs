@@ -1,8 +1,17 @@
 //! Restarts in the middle, of the engine and of the broker: the same end.
 
-use karst::TimeSpan;
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
 
-use crate::world::{check, drain, kafka, records, rows, run_folder, skip, start, until};
+use karst::{Engine, KafkaSource, TimeSpan};
+
+use crate::{
+    declare,
+    world::{check, drain, kafka, records, rows, run_folder, skip, small, start, until},
+};
 
 #[test]
 fn restarts_of_the_engine_in_the_middle_change_nothing() {
@@ -60,6 +69,73 @@ fn restarts_of_the_broker_in_the_middle_change_nothing() {
         until("the broker is well again", || handle.health().healthy).await;
         check(&engine, rows, TimeSpan::INFINITY);
         drop(handle);
+        engine.shutdown().await
+    })
+    .unwrap();
+}
+
+/// Where the child keeps its state, and what it reads; set by its parent.
+const CHILD_STATE: &str = "KARST_TEST_CHILD_STATE";
+const CHILD_TOPIC: &str = "KARST_TEST_CHILD_TOPIC";
+
+/// Many small commits, so that every kill falls between some of them.
+async fn in_small_steps(state: &Path, source: KafkaSource, deadline: TimeSpan) -> karst::Result<Engine> {
+    let mut settings = small();
+    settings.store.commit_interval = TimeSpan::from_millis(5);
+    let builder = Engine::builder(state).settings(settings).source(source.late_arrival_deadline(deadline).batch_records(200));
+    builder.resolver(declare::aircraft).resolver(declare::route).start().await
+}
+
+/// The child: reads the topic, and tells how far it is, until it is killed.
+#[allow(clippy::print_stdout)] // it talks to its parent
+fn work_until_killed(state: &Path, deadline: TimeSpan) {
+    let topic = std::env::var(CHILD_TOPIC).unwrap();
+    let source = KafkaSource::new("flights").bootstrap_server(std::env::var("KARST_TEST_KAFKA").unwrap()).topic(topic);
+    karst::run::<()>(async {
+        let engine = in_small_steps(state, source, deadline).await?;
+        let handle = engine.handle();
+        loop {
+            println!("\nat {}", records(&handle));
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    })
+    .unwrap();
+}
+
+#[test]
+fn kill_9_of_the_engine_in_the_middle_again_and_again_changes_nothing() {
+    let deadline: TimeSpan = "6h".parse().unwrap();
+    if let Some(state) = std::env::var_os(CHILD_STATE) {
+        return work_until_killed(&PathBuf::from(state), deadline);
+    }
+    let Some(kafka) = kafka() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (topic, all) = (kafka.flights(), rows().len() as u64);
+    let mut told = 0;
+    for kill in 1..=4 {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let test = "restarts::kill_9_of_the_engine_in_the_middle_again_and_again_changes_nothing";
+        command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
+        command.env(CHILD_STATE, dir.path()).env(CHILD_TOPIC, topic).env("KARST_TEST_KAFKA", &kafka.servers);
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
+        for line in BufReader::new(process.stdout.take().unwrap()).lines() {
+            let line = line.unwrap();
+            let Some(records) = line.strip_prefix("at ") else { continue };
+            let records: u64 = records.parse().unwrap();
+            assert!(records >= told, "kill {kill}: what had its effect has lost it: {told}, then {records}");
+            told = records;
+            if records >= kill * all / 8 {
+                break;
+            }
+        }
+        process.kill().unwrap(); // SIGKILL
+        assert!(!process.wait().unwrap().success(), "it was killed, and did not end by itself");
+    }
+    assert!((1..all).contains(&told), "the last kill came in the middle: {told} of {all}");
+    karst::run(async {
+        let engine = in_small_steps(dir.path(), kafka.source(topic), deadline).await?;
+        drain(&engine).await?;
+        check(&engine, rows(), deadline);
         engine.shutdown().await
     })
     .unwrap();

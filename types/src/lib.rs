@@ -21,7 +21,7 @@ pub mod envelope;
 pub use envelope::Record;
 
 pub mod message;
-pub use message::{FieldSchema, FieldType, Invalid, Message, MessageSchema};
+pub use message::{FieldSchema, FieldType, Invalid, Message, MessageSchema, TimeField};
 
 pub mod value;
 pub use value::{FeatureValue, Value, ValueType};

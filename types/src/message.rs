@@ -4,7 +4,7 @@ use std::any::Any;
 
 use serde::de::DeserializeOwned;
 
-use crate::EventTime;
+use crate::{EventTime, time::Unit};
 
 /// A typed payload. `#[derive(Message)]` writes this; by hand it is a `Deserialize` and these few lines.
 ///
@@ -43,6 +43,16 @@ pub trait Message: DeserializeOwned + Send + 'static {
         None
     }
 
+    /// The same, read from the field that the source names ([`TimeField`]): for messages whose fields are known only at run time.
+    /// A message with a type of its own names its field itself, and ignores this.
+    ///
+    /// # Errors
+    /// The field is there and is no time.
+    fn event_time_in(&self, field: &TimeField) -> Result<Option<EventTime>, Invalid> {
+        let _ = field;
+        Ok(self.event_time())
+    }
+
     /// What types cannot say: ranges, combinations. A message that fails is a dead letter with this reason.
     ///
     /// # Errors
@@ -69,6 +79,15 @@ impl Message for Vec<u8> {
         const SCHEMA: MessageSchema = MessageSchema { name: "bytes", fields: &[], event_time: None };
         &SCHEMA
     }
+}
+
+/// The field that a source names as its messages' event time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TimeField {
+    /// The names on the way to it.
+    pub path: Vec<String>,
+    /// What numbers in it count.
+    pub unit: Unit,
 }
 
 /// The declared shape of a message.

@@ -151,6 +151,27 @@ impl<'de> Deserialize<'de> for EventTime {
     }
 }
 
+impl Unit {
+    /// The unit that is called `s`, `ms`, `us` or `ns`.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "s" => Self::Secs,
+            "ms" => Self::Millis,
+            "us" => Self::Micros,
+            "ns" => Self::Nanos,
+            _ => return None,
+        })
+    }
+
+    /// Reads an event time, numbers being of this unit; null is `None`.
+    ///
+    /// # Errors
+    /// What the deserializer says.
+    pub fn read<'de, D: Deserializer<'de>>(self, d: D) -> Result<Option<EventTime>, D::Error> {
+        de_unit::TimeField::read(d, self)
+    }
+}
+
 impl Serialize for EventTime {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(&iso(self.0))

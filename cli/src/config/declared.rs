@@ -6,13 +6,14 @@
 use std::{collections::HashMap, path::Path};
 
 use karst::{
-    EngineBuilder, Feature, FeatureClass, FileSource, Format, KafkaSource, Registry, SchemaRegistry, Source, StartAt, TimeSpan,
-    ValueType,
+    EngineBuilder, Feature, FeatureClass, FileSource, Format, KafkaSource, Registry, SchemaRegistry, Source, StartAt,
+    TimeField, TimeSpan, ValueType,
     features::{Location, Mistakes},
+    types::time::Unit,
 };
 
 use super::document::{Document, Entry, Section, Text};
-use crate::dynamic::{DynamicResolver, Output};
+use crate::dynamic::{DynamicResolver, EVENT_TIME, Output, UNIT};
 
 /// A source of the file.
 #[derive(Clone)]
@@ -191,6 +192,7 @@ macro_rules! common {
         if let Some(format) = format(&$section, $base) {
             source = source.format(format);
         }
+        source = source.event_time(event_time(&$section));
         if let Some(span) = $section.parsed::<TimeSpan>("late_arrival_deadline") {
             source = source.late_arrival_deadline(span);
         }
@@ -337,6 +339,19 @@ fn source(document: &Document<'_>, section: Section<'_, '_>, base: &Path) -> Opt
     Some((source, at))
 }
 
+/// The field that holds the event time: `event_time = "meta.at"`, and `event_time_unit = "ms"`.
+fn event_time(section: &Section<'_, '_>) -> TimeField {
+    let field = section.text("event_time").map_or_else(|| EVENT_TIME.to_owned(), |field| field.text);
+    let unit = section.text("event_time_unit").map_or(UNIT, |unit| {
+        Unit::named(&unit.text).unwrap_or_else(|| {
+            let got = unit.text;
+            section.problem(format!("event_time_unit: expected \"s\", \"ms\", \"us\" or \"ns\", got \"{got}\""), None);
+            UNIT
+        })
+    });
+    TimeField { path: path(&field), unit }
+}
+
 /// A setter of [`KafkaSource`] that takes text.
 type SetText = fn(KafkaSource, String) -> KafkaSource;
 
@@ -400,7 +415,8 @@ fn resolver(section: Section<'_, '_>, types: &HashMap<String, (ValueType, bool)>
         };
         // A feature that does not exist is the registry's to report, with what may be meant.
         let (ty, nullable) = types.get(entry.key).copied().unwrap_or((ValueType::Str, true));
-        outputs.push(Output { feature: entry.key.to_owned(), field: path(field), ty, nullable });
+        let (field, optional) = field.strip_suffix('?').map_or((field, false), |field| (field, true));
+        outputs.push(Output { feature: entry.key.to_owned(), field: path(field), ty, nullable, optional });
     }
     let at = section.location();
     section.finish();

@@ -19,6 +19,7 @@ mod per_record;
 mod plain;
 mod protobuf;
 mod shape;
+mod timed;
 mod wire;
 pub use avro::{AvroFormat, AvroSchema};
 pub(crate) use avro::{Container, KnownSchemas};
@@ -100,7 +101,11 @@ macro_rules! formats {
             }
             /// The decoder of messages of type `M` in this format, with the limits of `settings`.
             pub fn decoder<M: Message>(&self, settings: &SourceSettings) -> Box<dyn BatchDecoder> {
-                match self { $(Self::$variant(codec) => codec.decoder::<M>(settings),)* }
+                let decoder = match self { $(Self::$variant(codec) => codec.decoder::<M>(settings),)* };
+                match &settings.event_time {
+                    Some(field) => Box::new(timed::Timed::<M>::new(decoder, field.clone())),
+                    None => decoder,
+                }
             }
         }
     };

@@ -1,0 +1,79 @@
+//! A shard that does not get on (its disk hangs, say): partitions pause, what is read ahead is bounded, and nothing is lost.
+//!
+//! The shard is held from outside: see `gate`.
+
+use karst::{BrokerTime, EngineSettings, PartitionId, prelude::*};
+use serde_json::json;
+
+use crate::{
+    gate::Gate,
+    world::{child, column, is_child, outcomes, small, succeeded, until},
+};
+
+const CREDITS: usize = 3;
+const BATCH: usize = 10;
+const RECORDS: usize = 1_000;
+
+#[derive(Message)]
+struct Job {
+    id: String,
+}
+
+#[features(key = "id")]
+#[allow(dead_code)]
+struct Work {
+    id: String,
+    done: bool,
+}
+
+#[stream(source = "jobs")]
+fn on_job(job: Job) -> Updates![Work::id, Work::done] {
+    updates!(job.id, true)
+}
+
+async fn hold_a_shard() -> karst::Result<()> {
+    let gate = Gate::of_process();
+    gate.set_closed(true);
+
+    let dir = tempfile::tempdir()?;
+    let settings = EngineSettings { credits: CREDITS, mailbox: 2, shard_mailbox: 2, workers: 4, ..small() };
+    let source = MemorySource::json("jobs").partitions(2).batch_records(BATCH).capacity(RECORDS - CREDITS * BATCH);
+    let engine = Engine::builder(dir.path()).settings(settings).source(source.clone()).resolver(on_job).start().await?;
+    let handle = engine.handle();
+    // The source counts as paused once nothing more fits into it: when all credits are out.
+    for nth in 0..RECORDS {
+        for partition in [PartitionId(0), PartitionId(1)] {
+            let job = json!({ "id": format!("{partition}-{nth}") }).to_string();
+            source.send_to(partition, BrokerTime(nth as i64), None, Some(job.as_bytes())).await?;
+        }
+    }
+    let partitions = || handle.status().sources[0].partitions.clone();
+    until("both partitions are paused", || partitions().len() == 2 && partitions().iter().all(|partition| partition.paused))
+        .await;
+    for partition in partitions() {
+        let read = partition.fetched.map_or(0, |offset| offset.0 as usize + 1);
+        assert!(read <= CREDITS * BATCH, "{read} records of {} are on their way", partition.partition);
+        assert_eq!(partition.committed, None, "a record counts only when every shard has it");
+    }
+    // The other shard answers meanwhile, and asking the held one does not hang: queries do not go through its mailbox.
+    for nth in 0..10 {
+        engine.query(&QueryRequest::new().input("work.id", format!("0-{nth}").as_str()).output(Work::done));
+    }
+
+    gate.set_closed(false);
+    engine.drain().await?;
+    assert_eq!(column(&handle, "work", "done").len(), 2 * RECORDS);
+    assert_eq!(outcomes(&engine).applied, 2 * RECORDS as u64);
+    assert!(partitions().iter().all(|partition| !partition.paused && partition.rewinds == 0), "{:?}", partitions());
+    drop(handle);
+    engine.shutdown().await
+}
+
+#[test]
+fn a_shard_that_hangs_pauses_all_partitions_and_bounds_what_is_read() {
+    if is_child() {
+        return karst::run(hold_a_shard()).unwrap();
+    }
+    // In a process of its own: the subscriber sees all engines of the process.
+    succeeded(&child("slow_shard::a_shard_that_hangs_pauses_all_partitions_and_bounds_what_is_read", &[]).output().unwrap());
+}
