@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use karst::{
-    Engine, KafkaProducer, PartitionId, SourceWatermark, StartAt, TimeSpan, connectors::kafka::admin::raise_partitions,
+    Clock, Engine, KafkaProducer, PartitionId, SourceWatermark, StartAt, TimeSpan, connectors::kafka::admin::raise_partitions,
 };
 
 use crate::{
     data::Row,
-    world::{Kafka, check, drain, kafka, records, rows, start, until},
+    world::{Kafka, check, drain, kafka, records, rows, run_folder, skip, start, until},
 };
 
 fn time_of(engine: &Engine) -> SourceWatermark {
@@ -85,6 +85,54 @@ fn partitions_that_stay_empty_do_not_hold_time_back() {
         assert!(time.partitions.iter().all(|partition| partition.state.name() == "caught_up"), "{time:#?}");
         let before = time.watermark;
         until("it goes on with the clock, as the broker confirms the ends", || time_of(&engine).watermark > before).await;
+        engine.shutdown().await
+    })
+    .unwrap();
+}
+
+/// Backpressure of one partition on the others, over a client that all of them share: nobody waits for ever.
+#[test]
+fn a_year_of_flights_with_a_max_drift_is_read_to_its_end() {
+    let Some(kafka) = kafka() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    karst::run(async {
+        let source = kafka.source(kafka.flights()).max_drift("12h").late_arrival_deadline("6h").batch_records(100);
+        let engine = start(dir.path(), source).await?;
+        let mut waited = 0;
+        until("one of them has waited for another", || {
+            waited += time_of(&engine).partitions.iter().filter(|partition| partition.waits_for.is_some()).count();
+            waited > 0
+        })
+        .await;
+        drain(&engine).await?;
+        check(&engine, rows(), "6h".parse().unwrap());
+        engine.shutdown().await
+    })
+    .unwrap();
+}
+
+/// numaproj/numaflow#2943: a network that is slow, or away, looked like idleness.
+#[test]
+fn while_the_broker_is_away_time_stands_still() {
+    let Some(kafka) = kafka() else { return };
+    if run_folder().is_none() {
+        return skip("kafka: the broker is not one of scripts/kafka.sh (KARST_TEST_KAFKA_RUN), so it is not stopped");
+    }
+    let (dir, topic) = (tempfile::tempdir().unwrap(), kafka.topic("away"));
+    karst::run(async {
+        let clock = karst::runtime::SystemClock;
+        let at = |watermark: &SourceWatermark| watermark.watermark.map_or(0, |at| at.0);
+        let engine = start(dir.path(), kafka.source(&topic)).await?;
+        kafka.produce(&topic, &rows()[..300]);
+        drain(&engine).await?;
+        let begun = clock.now().0;
+        until("it follows the clock", || at(&time_of(&engine)) > begun).await;
+        kafka.script("kill9");
+        let away = clock.now().0;
+        until("it has been away for a while", || clock.now().0 > away + 4_000_000).await;
+        assert!(at(&time_of(&engine)) <= away, "nobody knows what was written since");
+        kafka.script("start");
+        until("it goes on", || at(&time_of(&engine)) > away + 4_000_000).await;
         engine.shutdown().await
     })
     .unwrap();
