@@ -16,6 +16,9 @@ CARGO := . scripts/env.sh && cargo
 # NAME='value' for each of the given variables that is set
 given = $(foreach name,$(1),$(if $($(name)),$(name)='$($(name))'))
 
+# The demo in Avro starts a schema registry, unless REGISTRY names one.
+own_registry := $(if $(REGISTRY),,$(filter avro,$(FORMAT)))
+
 # The benchmark of this name, in the profile of everything else
 bench = scripts/setup.sh && $(CARGO) bench --profile dev --bench $(1) -- $(ARGS)
 
@@ -33,10 +36,15 @@ build: ## build the karst command and the examples
 	@scripts/setup.sh
 	@$(CARGO) build --workspace --bins --examples
 
-demo: ## the main job on real input; DEADLINE=6h LATE_LANE=correct PORT=8080 KEEP=0 KAFKA=host:port
-	@scripts/setup.sh
+demo: ## the main job on real input; DEADLINE=6h LATE_LANE=correct FORMAT=avro PORT=8080 KEEP=0 KAFKA=host:port
+	@scripts/setup.sh $(if $(own_registry),--kafka)
 	@scripts/flights_data.sh >/dev/null
-	@$(CARGO) build --example flights && exec env $(call given,DEADLINE LATE_LANE KEEP PORT KAFKA) cargo run --quiet --example flights
+	@$(CARGO) build --example flights && \
+	  if [ -n "$(own_registry)" ]; then \
+	    export KARST_TEST_REGISTRY_RUN=$$(mktemp -d); trap 'scripts/registry.sh stop' EXIT; trap : INT; \
+	    REGISTRY=$$(scripts/registry.sh start) || exit 1; export REGISTRY; \
+	  fi && \
+	  env $(call given,DEADLINE LATE_LANE FORMAT REGISTRY KEEP PORT KAFKA) cargo run --quiet --example flights
 
 test: ## all of the following, with times, and what was skipped; the same as CI
 	@scripts/setup.sh --kafka
