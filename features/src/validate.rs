@@ -183,21 +183,20 @@ fn check_outputs(resolver: &StreamDeclaration, classes: &HashMap<&str, &FeatureC
         }
     }
     check_keys(resolver, classes, &mut written, found);
+    if unknown {
+        return; // the name that was not found may be what a class lacks
+    }
     for Written { class, key, values } in written {
-        let fqn = class.fqn(&class.key().name);
         if !values {
-            if unknown {
-                continue;
-            }
             found.add(
                 at,
                 format!("resolver \"{name}\" writes only the key of feature class \"{}\", and no feature", class.name),
             );
-        } else if !key && !unknown {
-            // Where a name was not found, it may be the key's.
+        } else if !key {
+            let key = class.fqn(&class.key().name);
             found.add_with(
                 Some(at),
-                format!("resolver \"{name}\" does not write \"{fqn}\", the key of feature class \"{}\"", class.name),
+                format!("resolver \"{name}\" does not write \"{key}\", the key of feature class \"{}\"", class.name),
                 Some(
                     "the key says whose values they are: add it to the outputs, or take it from the message by `keys(…)`"
                         .to_owned(),

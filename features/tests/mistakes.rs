@@ -237,5 +237,24 @@ fn keys_of_the_message_are_checked_like_outputs() {
     for resolver in [wrong, twice, no_key] {
         builder.add_resolver(&resolver);
     }
-    check(builder, "TOLD");
+    check(
+        builder,
+        "6 mistakes in the declarations:
+  1. resolver \"wrong\" takes key \"user.id\" from field \"user\": expected a field of type str, got int?
+     at resolvers.rs:2:1
+  2. resolver \"wrong\" takes key \"shop.id\" from field \"shop\", which is not declared
+     at resolvers.rs:2:1
+     hint: there is \"page.id\", \"page.n\", \"user.clicks\", \"user.id\", \"user.last_page\"
+  3. resolver \"twice\" takes key \"user.id\" from field \"user\", but has it already
+     at resolvers.rs:3:1
+     hint: name it once: among the outputs, or as one of the keys
+  4. resolver \"twice\" says that \"page.id\" may be null, which is not a key that it has
+     at resolvers.rs:3:1
+  5. resolver \"no_key\" takes key \"user.clicks\" from field \"n\", which is not the key of its class
+     at resolvers.rs:4:1
+     hint: the key of feature class \"user\" is \"user.id\"
+  6. resolver \"no_key\" does not write \"user.id\", the key of feature class \"user\"
+     at resolvers.rs:4:1
+     hint: the key says whose values they are: add it to the outputs, or take it from the message by `keys(…)`",
+    );
 }

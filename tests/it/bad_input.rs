@@ -136,42 +136,40 @@ fn run(batch: usize) {
 
 /// What became of the list.
 fn check(engine: &Engine, list: &[Bad]) -> karst::Result<()> {
-    {
-        let handle = engine.handle();
-        let letters = handle.dead_letters("readings", 1_000)?;
-        let by_offset: BTreeMap<i64, _> = letters.iter().map(|stored| (stored.letter.offset.0, &stored.letter)).collect();
-        for (nth, bad) in list.iter().enumerate() {
-            let (what, letter) = (bad.what, by_offset.get(&(2 * nth as i64)));
-            let Some(reason) = bad.reason else {
-                assert!(letter.is_none(), "{what}: counted, not kept");
-                continue;
-            };
-            let letter = letter.unwrap_or_else(|| panic!("{what}: no dead letter"));
-            assert_eq!(letter.reason, reason, "{what}: {}", letter.error);
-            let value = bad.value.as_deref().unwrap();
-            assert_eq!(letter.value.as_deref(), Some(&value[..value.len().min(KEPT_BYTES)]), "{what}");
-            assert_eq!((letter.value_len, letter.key.as_deref()), (value.len() as u64, Some(&b"key"[..])), "{what}");
-            assert_eq!(letter.broker_time, now(nth), "{what}");
-            assert!(!letter.error.is_empty() && letter.error.len() < 400, "{what}: {}", letter.error);
-            assert!(["parse_stage", "stream_resolver"].contains(&letter.stage.as_str()), "{what}: {}", letter.stage);
-        }
-        let tombstones = list.iter().filter(|bad| bad.reason.is_none()).count() as u64;
-        let dead = list.len() as u64 - tombstones;
-        assert_eq!(letters.len() as u64, dead);
-
-        let expected = (0..list.len()).map(|nth| (format!("s{nth}"), Value::Float(nth as f64))).collect();
-        assert_eq!(column(&handle, "sensor", "last_value"), expected, "every good record is applied, and nothing else");
-        let sums = outcomes(engine);
-        assert_eq!((sums.records, sums.applied), (2 * list.len() as u64, list.len() as u64));
-        assert_eq!((sums.dead_letters, sums.tombstones, sums.late, sums.skipped), (dead, tombstones, 0, 0));
-        let mut by_reason = BTreeMap::<Reason, u64>::new();
-        list.iter().filter_map(|bad| bad.reason).for_each(|reason| *by_reason.entry(reason).or_default() += 1);
-        let counted: BTreeMap<Reason, u64> = handle.status().sources[0].partitions[0].reasons.iter().copied().collect();
-        assert_eq!(counted, by_reason);
-        let health = handle.health();
-        assert!(health.healthy, "{:?}", health.problems);
-        assert!(handle.topology().stages.iter().all(|stage| stage.restarts == 0), "nothing panicked");
+    let handle = engine.handle();
+    let letters = handle.dead_letters("readings", 1_000)?;
+    let by_offset: BTreeMap<i64, _> = letters.iter().map(|stored| (stored.letter.offset.0, &stored.letter)).collect();
+    for (nth, bad) in list.iter().enumerate() {
+        let (what, letter) = (bad.what, by_offset.get(&(2 * nth as i64)));
+        let Some(reason) = bad.reason else {
+            assert!(letter.is_none(), "{what}: counted, not kept");
+            continue;
+        };
+        let letter = letter.unwrap_or_else(|| panic!("{what}: no dead letter"));
+        assert_eq!(letter.reason, reason, "{what}: {}", letter.error);
+        let value = bad.value.as_deref().unwrap();
+        assert_eq!(letter.value.as_deref(), Some(&value[..value.len().min(KEPT_BYTES)]), "{what}");
+        assert_eq!((letter.value_len, letter.key.as_deref()), (value.len() as u64, Some(&b"key"[..])), "{what}");
+        assert_eq!(letter.broker_time, now(nth), "{what}");
+        assert!(!letter.error.is_empty() && letter.error.len() < 400, "{what}: {}", letter.error);
+        assert!(["parse_stage", "stream_resolver"].contains(&letter.stage.as_str()), "{what}: {}", letter.stage);
     }
+    let tombstones = list.iter().filter(|bad| bad.reason.is_none()).count() as u64;
+    let dead = list.len() as u64 - tombstones;
+    assert_eq!(letters.len() as u64, dead);
+
+    let expected = (0..list.len()).map(|nth| (format!("s{nth}"), Value::Float(nth as f64))).collect();
+    assert_eq!(column(&handle, "sensor", "last_value"), expected, "every good record is applied, and nothing else");
+    let sums = outcomes(engine);
+    assert_eq!((sums.records, sums.applied), (2 * list.len() as u64, list.len() as u64));
+    assert_eq!((sums.dead_letters, sums.tombstones, sums.late, sums.skipped), (dead, tombstones, 0, 0));
+    let mut by_reason = BTreeMap::<Reason, u64>::new();
+    list.iter().filter_map(|bad| bad.reason).for_each(|reason| *by_reason.entry(reason).or_default() += 1);
+    let counted: BTreeMap<Reason, u64> = handle.status().sources[0].partitions[0].reasons.iter().copied().collect();
+    assert_eq!(counted, by_reason);
+    let health = handle.health();
+    assert!(health.healthy, "{:?}", health.problems);
+    assert!(handle.topology().stages.iter().all(|stage| stage.restarts == 0), "nothing panicked");
     Ok(())
 }
 

@@ -22,7 +22,12 @@ impl Gate {
             gate
         })
     }
-    pub(crate) fn set_closed(&self, closed: bool) {
+    /// Closes it for as long as the guard lives: a test that fails leaves it open.
+    pub(crate) fn closed(&'static self) -> Closed {
+        self.set_closed(true);
+        Closed(self)
+    }
+    fn set_closed(&self, closed: bool) {
         *self.0.0.lock().unwrap() = closed;
         self.0.1.notify_all();
     }
@@ -43,5 +48,14 @@ impl<S: tracing::Subscriber> Layer<S> for Gate {
         if event.metadata().target() == "karst::hop" && at.0 && at.1 {
             drop(self.0.1.wait_while(self.0.0.lock().unwrap(), |closed| *closed).unwrap());
         }
+    }
+}
+
+/// See [`Gate::closed`].
+pub(crate) struct Closed(&'static Gate);
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        self.0.set_closed(false);
     }
 }

@@ -32,8 +32,7 @@ fn on_job(job: Job) -> Updates![Work::id, Work::done] {
 }
 
 async fn hold_a_shard() -> karst::Result<()> {
-    let gate = Gate::of_process();
-    gate.set_closed(true);
+    let closed = Gate::of_process().closed();
 
     let dir = tempfile::tempdir()?;
     let settings = EngineSettings { credits: CREDITS, mailbox: 2, shard_mailbox: 2, workers: 4, ..small() };
@@ -60,7 +59,7 @@ async fn hold_a_shard() -> karst::Result<()> {
         engine.query(&QueryRequest::new().input("work.id", format!("0-{nth}").as_str()).output(Work::done));
     }
 
-    gate.set_closed(false);
+    drop(closed);
     engine.drain().await?;
     assert_eq!(column(&handle, "work", "done").len(), 2 * RECORDS);
     assert_eq!(outcomes(&engine).applied, 2 * RECORDS as u64);

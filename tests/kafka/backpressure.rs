@@ -134,8 +134,7 @@ fn a_slow_shard_pauses_the_partitions_and_memory_stays_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let topic = kafka.flights();
     let rows = rows();
-    let gate = Gate::of_process();
-    gate.set_closed(true);
+    let closed = Gate::of_process().closed();
     karst::run(async {
         let watched = Arc::default();
         let source = kafka.source(topic).buffer_bytes(ByteSize(BUFFER)).batch_bytes(ByteSize(BATCH)).batch_records(100);
@@ -152,7 +151,7 @@ fn a_slow_shard_pauses_the_partitions_and_memory_stays_bounded() {
         let grown = resident().saturating_sub(before);
         assert!(grown < 96 << 20, "{} MiB for a log that stands still", grown >> 20);
         assert!(partitions().iter().all(|partition| partition.committed.is_none()), "what one shard lacks is not committed");
-        gate.set_closed(false);
+        drop(closed);
         drain(&engine).await?;
         check(&engine, rows, TimeSpan::INFINITY);
         assert!(partitions().iter().all(|partition| !partition.paused && partition.rewinds == 0), "{:?}", partitions());
