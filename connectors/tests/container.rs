@@ -76,15 +76,17 @@ async fn a_container_file_passes_the_suite_with_each_codec_and_is_decoded_by_its
 
 #[tokio::test]
 async fn a_readers_schema_is_kept() {
-    let (_folder, source) = file(&written(5, Codec::Null));
-    let reader = r#"{"type":"record","name":"Line","fields":[{"name":"m","aliases":["n"],"type":"long"},{"name":"n","type":"long","default":7}]}"#;
-    let source = source.format(Format::avro().reader_schema(reader));
-    let running = source.start(ManualClock::new()).unwrap();
-    let mut reader = running.reader(P0).unwrap();
-    reader.seek(None).await.unwrap();
-    let (records, _) = read_to_end(&mut *reader).await;
-    // The reader's own n has the writer's name, so it takes the value; m finds nothing left and has no default.
-    assert_eq!(decoded(&source, records.into_iter().map(|record| record.value.unwrap())), [None; 5]);
+    let reader = |ty: &str| format!(r#"{{"type":"record","name":"Line","fields":[{{"name":"n","type":"{ty}"}}]}}"#);
+    for (ty, expected) in [("long", (0..5).map(Some).collect()), ("double", vec![None; 5])] {
+        let (_folder, source) = file(&written(5, Codec::Null));
+        let source = source.format(Format::avro().reader_schema(reader(ty)));
+        let running = source.start(ManualClock::new()).unwrap();
+        let mut reader = running.reader(P0).unwrap();
+        reader.seek(None).await.unwrap();
+        let (records, _) = read_to_end(&mut *reader).await;
+        let values = records.into_iter().map(|record| record.value.unwrap());
+        assert_eq!(decoded(&source, values), expected, "a {ty} is handed to a message that wants a whole number");
+    }
 }
 
 /// What a reader of these bytes ends with: its records, or the words of the fault.

@@ -13,6 +13,7 @@ mod late;
 mod lost_batch;
 mod one_event;
 mod order;
+mod own_source;
 mod parse;
 mod parse_union;
 mod query;
