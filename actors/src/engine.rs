@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 
 use crate::{
     error::{Error, Result},
+    letter_forwarder::Forwarding,
     metrics::ResolverCounts,
     online_query::{OnlineQuery, QueryAnswer, QueryRequest},
     protocol::ShardControl,
@@ -162,7 +163,13 @@ impl EngineBuilder {
             if !store.source_reader().replay_log(id, after, 1)?.is_empty() {
                 wiring.replays(&source, id, &plan);
             }
+            let forwarding = running.letter_sink().map(|sink| {
+                let forwarding = Arc::new(Forwarding::new(source.name.clone(), sink, Arc::clone(&clock)));
+                wiring.forwarder(id, &forwarding);
+                forwarding
+            });
             views.push(SourceView {
+                forwarding,
                 settings: source.clone(),
                 id,
                 kind,
@@ -212,6 +219,7 @@ pub(crate) struct SourceView {
     running: Arc<dyn RunningSource>,
     pub(crate) time: Arc<SourceTime>,
     plan: Arc<SourcePlan>,
+    forwarding: Option<Arc<Forwarding>>,
     counts: Vec<(String, Arc<ResolverCounts>)>,
 }
 
@@ -380,6 +388,7 @@ impl EngineHandle {
                         watermark: partition.watermark(),
                         outcomes: sums.map(|sums| sums.outcomes).unwrap_or_default(),
                         reasons: sums.map(|sums| sums.reasons.clone()).unwrap_or_default(),
+                        tripped: partition.tripped(),
                         paused: view.map_or_else(|| partition.is_paused(), |view| view.paused),
                         rewinds: partition.rewinds(),
                     }
@@ -398,6 +407,7 @@ impl EngineHandle {
                         watermark: None,
                         outcomes: sums.outcomes,
                         reasons: sums.reasons.clone(),
+                        tripped: None,
                         paused: false,
                         rewinds: 0,
                     });
@@ -436,6 +446,20 @@ impl EngineHandle {
             let why = format!("records are read, and none has been committed for {} s", inner.settings.stuck_after_s);
             let hint = "look at the shards: a disk that is full or hangs, or a resolver that never returns".to_owned();
             problems.push(Problem { what: format!("partition {}", partition.label), why, since: None, hint });
+        }
+        for partition in inner.wiring.origins.partitions() {
+            if let Some(why) = partition.tripped() {
+                let hint =
+                    "nothing is lost: it goes on from there. Mend the cause, or raise max_failing_percent, and restart karst";
+                problems.push(Problem { what: format!("partition {}", partition.label), why, since: None, hint: hint.into() });
+            }
+        }
+        for forwarding in inner.sources.iter().filter_map(|source| source.forwarding.as_ref()) {
+            if let Some((why, since)) = forwarding.trouble() {
+                let what = format!("dead letters of {} to {}", forwarding.source, forwarding.sink.name());
+                let hint = "the source goes on, and its letters are kept; they are sent once the cause is gone".to_owned();
+                problems.push(Problem { what, why, since: Some(since), hint });
+            }
         }
         for source in &inner.sources {
             let what = format!("source {}", source.settings.name);

@@ -16,6 +16,10 @@ mod source_partition;
 
 mod replayer;
 
+mod breaker;
+
+mod letter_forwarder;
+
 mod parse_stage;
 
 mod stream_resolver;

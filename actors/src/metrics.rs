@@ -93,6 +93,11 @@ pub fn describe_metrics() {
         Unit::Count,
         "records of a partition without an outcome (below 0: outcomes without a record); anything but 0 is a fault of Karst"
     );
+    describe_counter!(
+        "karst_actors_dead_letters_forwarded_total",
+        Unit::Count,
+        "dead letters that the dead_letter_queue_topic has acknowledged"
+    );
     describe_gauge!("karst_actors_dead_letters_kept", Unit::Count, "dead letters in the state directory");
     describe_gauge!("karst_actors_dead_letters_kept_bytes", Unit::Bytes, "bytes that they take");
     describe_gauge!("karst_actors_dead_letters_let_go", Unit::Count, "dead letters that went without having been replayed");

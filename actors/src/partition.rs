@@ -50,6 +50,7 @@ pub(crate) struct Partition {
     paused: AtomicBool,
     rewinds: AtomicU64,
     stalled: AtomicBool,
+    tripped: Mutex<Option<String>>,
     waiting: AtomicBool,
 }
 
@@ -78,6 +79,7 @@ impl Partition {
             paused: AtomicBool::new(false),
             rewinds: AtomicU64::new(0),
             stalled: AtomicBool::new(false),
+            tripped: Mutex::default(),
             waiting: AtomicBool::new(false),
         })
     }
@@ -193,6 +195,13 @@ impl Partition {
     }
     pub(crate) fn is_waiting(&self) -> bool {
         self.waiting.load(Ordering::Relaxed)
+    }
+    /// Set by the circuit breaker, with why: until a restart nothing more is read.
+    pub(crate) fn trip(&self, why: String) {
+        self.tripped.lock().get_or_insert(why);
+    }
+    pub(crate) fn tripped(&self) -> Option<String> {
+        self.tripped.lock().clone()
     }
     pub(crate) fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)

@@ -14,6 +14,8 @@ use karst_types::{
 };
 use tokio::sync::oneshot;
 
+use crate::breaker::Breaker;
+
 /// Tells, once per batch, that it has come to a hop: for whoever follows events with a subscriber of `tracing`, such as the test
 /// that compares the hops with ARCHITECTURE.md. `count` are records, from the router on updates.
 pub(crate) fn reached(hop: &'static str, place: &str, count: usize) {
@@ -36,6 +38,8 @@ pub(crate) struct Passage {
     pub(crate) link: Link,
     /// The watermark as of the start of the epoch: whoever has not seen the epoch yet starts from it.
     pub(crate) start: WatermarkState,
+    /// Where the epoch's circuit breaker starts, if the source has one.
+    pub(crate) breaker: Option<Breaker>,
     /// Records as they were read: what the outcomes are checked against at the end of the path (I8).
     pub(crate) records: usize,
     /// Set where the one record is the replay of a dead letter.
@@ -207,6 +211,8 @@ pub(crate) enum PartitionControl {
     Rewind { epoch: u64, why: &'static str },
     /// A shard went back to its last commit: whatever the epoch, start a new one.
     ShardRestarted { shard: String },
+    /// Too much fails: read nothing more.
+    Stop,
 }
 
 /// To a shard, overtaking data.

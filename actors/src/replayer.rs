@@ -79,7 +79,9 @@ impl Stage for Replayer {
     async fn control(&mut self, control: PartitionControl) -> Result<(), StageError> {
         match control {
             PartitionControl::Rewind { epoch, .. } if epoch != self.partition.epoch() => {}
-            PartitionControl::Rewind { .. } | PartitionControl::ShardRestarted { .. } => self.reading = None,
+            PartitionControl::Rewind { .. } | PartitionControl::ShardRestarted { .. } | PartitionControl::Stop => {
+                self.reading = None
+            }
         }
         Ok(())
     }
@@ -123,6 +125,7 @@ impl Stage for Replayer {
             epoch: reading.epoch,
             link: reading.link,
             start: WatermarkState::default(),
+            breaker: None,
             records: 1,
             replay: Some(replay),
             credit,

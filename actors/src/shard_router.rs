@@ -12,6 +12,7 @@ use karst_state::{LaneHead, Replayed, ShardBatch, SourceBatch};
 use karst_types::{Clock, Offset, Outcomes, ShardCount, Updates, shard_of};
 
 use crate::{
+    breaker::Breaker,
     partition::{Partition, PartitionMailbox},
     protocol::{Link, NoControl, PartitionControl, Resolved, ShardMessage, SourceMessage, reached},
     source_partition::Shards,
@@ -32,13 +33,25 @@ pub(crate) struct Lane {
     epoch: u64,
     next: u64,
     last: Offset,
+    breaker: Option<Breaker>,
+}
+
+/// What is to be said if too many of these records failed. None of the batch is passed on then.
+fn too_many(breaker: &mut Breaker, batch: &Resolved) -> Option<String> {
+    let mut dead: Vec<_> = batch.dead_letters.iter().filter(|letter| letter.reason.is_fault()).collect();
+    dead.sort_unstable_by_key(|letter| letter.offset);
+    let letter = dead.into_iter().find(|letter| breaker.trips(letter.offset))?;
+    Some(format!(
+        "too many records fail (max_failing_percent): it stopped before @{}; the one that was too many is @{}: {}, {}",
+        batch.first, letter.offset, letter.reason, letter.error
+    ))
 }
 
 impl ShardRouter {
     /// The number of this batch in its lanes; `None` if it must not pass.
     fn number(&mut self, batch: &Resolved) -> Option<u64> {
         let epoch = batch.passage.epoch;
-        if epoch < self.partition.epoch() {
+        if epoch < self.partition.epoch() || self.partition.tripped().is_some() {
             return None; // of an incarnation that is gone: the shards would drop it
         }
         let number = match (&self.lane, batch.passage.link) {
@@ -50,7 +63,21 @@ impl ShardRouter {
                 return None;
             }
         };
-        self.lane = Some(Lane { epoch, next: number + 1, last: batch.through });
+        let mut breaker = match batch.passage.link {
+            Link::Start => batch.passage.breaker,
+            Link::After(_) => self.lane.as_ref().and_then(|lane| lane.breaker),
+        };
+        if let Some(breaker) = &mut breaker
+            && let Some(why) = too_many(breaker, batch)
+        {
+            tracing::error!(partition = %self.partition.label, why, "the partition stops");
+            self.partition.trip(why);
+            self.lane = None;
+            // A full control lane holds a rewind: then it finds out by itself that it has tripped.
+            let _ = self.origin.try_control(PartitionControl::Stop);
+            return None;
+        }
+        self.lane = Some(Lane { epoch, next: number + 1, last: batch.through, breaker });
         Some(number)
     }
 

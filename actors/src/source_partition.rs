@@ -18,6 +18,7 @@ use karst_types::{Clock, Offset, Records, Retry};
 use tokio::sync::oneshot;
 
 use crate::{
+    breaker::Breaker,
     error::stage_error,
     metrics::PartitionMetrics,
     partition::{EndSeen, Partition},
@@ -57,6 +58,7 @@ pub(crate) struct SourcePartition {
 /// One epoch.
 pub(crate) struct Reading {
     epoch: u64,
+    breaker: Option<Breaker>,
     start: WatermarkState,
     reader: Box<dyn PartitionReader>,
     link: Link,
@@ -79,9 +81,11 @@ impl SourcePartition {
         }
         let from = reader.seek(after).await.map_err(stage_error)?;
         self.partition.set_begun(point.watermark);
+        let breaker = self.breaker(from)?;
         tracing::info!(partition = %self.partition.label, epoch, from = from.0, "partition starts");
         self.reading = Some(Reading {
             epoch,
+            breaker,
             start: point.watermark,
             reader,
             link: Link::Start,
@@ -90,6 +94,20 @@ impl SourcePartition {
             ready: VecDeque::new(),
         });
         Ok(())
+    }
+
+    /// The circuit breaker as of an offset: what is dead in its block is known from the letters.
+    fn breaker(&self, from: Offset) -> Result<Option<Breaker>, StageError> {
+        let Some(mut breaker) = Breaker::of(&self.partition.settings) else { return Ok(None) };
+        let mut dead = 0;
+        let counted = self.store.source_reader().each_dead_letter(self.partition.lane(), breaker.block_start(from), |stored| {
+            let before = stored.letter.offset < from;
+            dead += u64::from(before && stored.letter.reason.is_fault());
+            before
+        });
+        counted.map_err(|error| StageError::unavailable(error.to_string()))?;
+        breaker.start(from, dead);
+        Ok(Some(breaker))
     }
 
     fn tell_broker(&mut self) {
@@ -149,6 +167,7 @@ impl Stage for SourcePartition {
                     self.reading = None;
                 }
             }
+            PartitionControl::Stop => self.reading = None,
             PartitionControl::ShardRestarted { shard } => {
                 if self.reading.take().is_some() {
                     tracing::info!(partition = %self.partition.label, shard, "partition rewinds: a shard is back at its last commit");
@@ -159,6 +178,9 @@ impl Stage for SourcePartition {
     }
 
     async fn pull(&mut self) -> Result<(), StageError> {
+        if self.partition.tripped().is_some() {
+            return std::future::pending().await;
+        }
         if self.reading.is_none() {
             self.begin().await.inspect_err(|error| self.partition.set_failed(error.to_string()))?;
         }
@@ -210,6 +232,7 @@ impl Stage for SourcePartition {
                 epoch: reading.epoch,
                 link: reading.link,
                 start: reading.start,
+                breaker: reading.breaker,
                 records: records.len(),
                 replay: None,
                 credit,

@@ -86,6 +86,8 @@ pub struct PartitionStatus {
     pub outcomes: Outcomes,
     /// The dead letters among them, by reason.
     pub reasons: Vec<(Reason, u64)>,
+    /// Why its circuit breaker has stopped it, if it has.
+    pub tripped: Option<String>,
     /// Whether backpressure has paused it.
     pub paused: bool,
     /// Times it went back to its stored position since the engine started.

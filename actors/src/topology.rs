@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
+    letter_forwarder::{Forwarding, LetterForwarder},
     metrics::{LetterMetrics, ParseMetrics, PartitionMetrics, ResolverCounts, ResolverMetrics, ShardMetrics},
     parse_stage::ParseStage,
     partition::Partition,
@@ -271,6 +272,16 @@ impl Wiring {
 
     pub(crate) async fn ask_source_shard(&self, control: ShardControl) -> Result<(), Closed> {
         self.shards.source.control(control).await
+    }
+
+    /// Forwards the dead letters of a source.
+    pub(crate) fn forwarder(&self, id: SourceId, forwarding: &Arc<Forwarding>) {
+        let stage = format!("letter_forwarder {}", forwarding.source);
+        let spec = StageSpec::new("letter_forwarder", stage, Arc::clone(&self.clock)).board(&self.board);
+        let (store, forwarding) = (self.store.clone(), Arc::clone(forwarding));
+        let make = move || Ok(LetterForwarder::new(id, store.clone(), Arc::clone(&forwarding)));
+        let handle = spawn(self.workers.next(), spec, make).1;
+        self.handles.lock().supervisors.push(handle);
     }
 
     /// A stage that is not on the path, stopped before all others.

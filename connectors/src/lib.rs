@@ -25,6 +25,9 @@ pub use source::{
     BoxFuture, Fetched, HealthState, LogBounds, PartitionHealth, PartitionReader, RunningSource, Source, SourceHealth,
 };
 
+pub mod letters;
+pub use letters::{LetterSink, OutgoingLetter};
+
 pub mod codec;
 pub use codec::{
     AvroFormat, AvroSchema, BatchDecoder, BytesFormat, Codec, Decoded, DecodedRecord, Format, JsonDecoder, JsonFormat,

@@ -89,6 +89,11 @@ pub struct SourceSettings {
     pub discover_interval: TimeSpan,
     /// A longer value is a dead letter with reason `too_large`. At most 16 MiB, default 1 MiB.
     pub max_record_bytes: ByteSize,
+    /// A partition of which more than this percentage of `failing_window` consecutive offsets fails stops, and says so.
+    /// Default: none, so that any number may fail.
+    pub max_failing_percent: Option<u8>,
+    /// Offsets over which that is counted. Default 1000.
+    pub failing_window: u32,
     /// A batch closes at this many records. Default 1024: larger ones gain nothing and hold a mailbox slot for longer.
     pub batch_records: usize,
     /// A batch closes at this many bytes (it may pass it by one record). Default 1 MiB.
@@ -117,6 +122,8 @@ impl SourceSettings {
             max_drift: TimeSpan::INFINITY,
             discover_interval: TimeSpan::from_secs(30),
             max_record_bytes: ByteSize::mib(1),
+            max_failing_percent: None,
+            failing_window: 1000,
             batch_records: 1024,
             batch_bytes: ByteSize::mib(1),
             batch_linger: TimeSpan::from_millis(5),
@@ -181,6 +188,11 @@ impl SourceSettings {
             (1..=RECORD_BYTES_CAP as u64).contains(&self.max_record_bytes.0),
             "max_record_bytes must lie between 1B and 16MiB",
         );
+        require(
+            self.max_failing_percent.is_none_or(|percent| percent <= 100),
+            "max_failing_percent must lie between 0 and 100",
+        );
+        require((1..=1 << 20).contains(&self.failing_window), "failing_window must lie between 1 and 1048576");
         require((1..=1 << 20).contains(&self.batch_records), "batch_records must lie between 1 and 1048576");
         require((1..=1 << 30).contains(&self.batch_bytes.0), "batch_bytes must lie between 1B and 1GiB");
         require(
@@ -307,6 +319,18 @@ macro_rules! source_setters {
         #[must_use]
         pub fn max_record_bytes(mut self, bytes: impl $crate::settings::IntoByteSize) -> Self {
             self.$settings.size("max_record_bytes", bytes, |settings, size| settings.max_record_bytes = size);
+            self
+        }
+        /// A partition of which more than this percentage of `failing_window` consecutive offsets fails stops, and says so.
+        #[must_use]
+        pub fn max_failing_percent(mut self, percent: u8) -> Self {
+            self.$settings.max_failing_percent = Some(percent);
+            self
+        }
+        /// Offsets over which failures are counted.
+        #[must_use]
+        pub fn failing_window(mut self, offsets: u32) -> Self {
+            self.$settings.failing_window = offsets;
             self
         }
         /// A batch closes at this many records.

@@ -4,7 +4,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use karst_types::{Clock, Offset, PartitionId, ProcessingTime, Records};
 
-use crate::{Format, Result, SourceSettings};
+use crate::{Format, LetterSink, Result, SourceSettings};
 
 /// The same type as `futures::future::BoxFuture`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -46,6 +46,10 @@ pub trait RunningSource: Send + Sync {
     /// # Errors
     /// [`Error::UnknownPartition`](crate::Error::UnknownPartition), [`Error::Stopped`](crate::Error::Stopped).
     fn reader(&self, partition: PartitionId) -> Result<Box<dyn PartitionReader>>;
+    /// Where the dead letters of this source are to be forwarded. Default: nowhere.
+    fn letter_sink(&self) -> Option<Arc<dyn LetterSink>> {
+        None
+    }
     /// How it is. Cheap; asks nobody.
     fn health(&self) -> SourceHealth;
     /// Stops fetching and closes the client, off-thread and with a time limit. Readers fail with

@@ -141,6 +141,7 @@ fn partition_json(partition: &PartitionStatus) -> Json {
         "end": partition.end.map(|offset| offset.0),
         "lag": partition.lag,
         "watermark": partition.watermark.map(|watermark| watermark.to_string()),
+        "tripped": partition.tripped,
         "paused": partition.paused,
         "rewinds": partition.rewinds,
         "outcomes": outcomes_json(&partition.outcomes),

@@ -12,7 +12,7 @@
 //! q number                    dead letters in the order of arrival (source shard)
 //! r slot                      commit ring             (every shard)
 //! s class key                 entity row              (feature shards)
-//! u name                      cursor of a durable changelog reader
+//! u name                      cursor of a durable reader: of the changelog, or of dead letters
 //! w source partition offset   watermark barrier       (source shard)
 //! ```
 //! Numbers are big-endian, signed ones with the sign bit flipped, so that bytes sort as numbers do:

@@ -568,6 +568,55 @@ impl SourceReader {
         })
     }
 
+    /// Dead letters of a source in the order in which they were stored, from number `from` of their queue on: at most `limit`,
+    /// and not many more than `bytes`. Also the number to go on from.
+    ///
+    /// # Errors
+    /// Of the disk, or if one is corrupt.
+    pub fn letters_from(
+        &self,
+        source: SourceId,
+        from: u64,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<(Vec<StoredDeadLetter>, u64)> {
+        self.core.with_rocks(|rocks| {
+            let (mut letters, mut next, mut size) = (Vec::new(), from, 0);
+            rocks.scan(&[keys::DEAD_QUEUE], &keys::dead_queue(from), |queued, entry| {
+                if letters.len() == limit || size >= bytes {
+                    return Ok(false);
+                }
+                let wrong = || rocks.corrupt("the queue of dead letters");
+                let key = entry.get(8..).ok_or_else(wrong)?;
+                let (lane, offset) = keys::lane_of(key).zip(keys::offset_of(key)).ok_or_else(wrong)?;
+                next = keys::number_of(queued).ok_or_else(wrong)? + 1;
+                if lane.source != source {
+                    return Ok(true);
+                }
+                if let Some(value) = rocks.get(key)? {
+                    let dead::Kept { letter, state, stored_at } = dead::decode(offset, &value).ok_or_else(wrong)?;
+                    size += value.len();
+                    letters.push(StoredDeadLetter { source, partition: lane.partition, letter, state, stored_at });
+                }
+                Ok(true)
+            })?;
+            Ok((letters, next))
+        })
+    }
+
+    /// Up to where a durable reader of dead letters has read; 0 if it never did.
+    pub fn letter_cursor(&self, name: &str) -> u64 {
+        self.core.cursors().into_iter().find(|(known, _)| known == name).map_or(0, |(_, next)| next)
+    }
+
+    /// Records where a durable reader goes on.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn set_letter_cursor(&self, name: &str, next: u64) -> Result<()> {
+        self.core.set_cursor(name, Some(next))
+    }
+
     /// Entries of a source's replay log behind `after` that may be read, at most `limit`.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 
 mod backpressure;
 mod bad_input;
+mod breaker;
 mod classes;
 mod declarations;
 mod diagram;

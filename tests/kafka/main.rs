@@ -20,6 +20,7 @@ mod gate;
 
 mod backpressure;
 mod flights;
+mod letters;
 mod restarts;
 mod secure;
 mod trouble;

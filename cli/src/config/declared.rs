@@ -223,6 +223,12 @@ macro_rules! common {
         if let Some(size) = $section.parsed::<karst::ByteSize>("buffer_bytes") {
             source = source.buffer_bytes(size);
         }
+        if let Some(percent) = $section.count("max_failing_percent") {
+            source = source.max_failing_percent(u8::try_from(percent).unwrap_or(u8::MAX));
+        }
+        if let Some(offsets) = $section.count("failing_window") {
+            source = source.failing_window(u32::try_from(offsets).unwrap_or(u32::MAX));
+        }
         if let Some(count) = $section.count("batch_records") {
             source = source.batch_records(count);
         }

@@ -234,6 +234,11 @@ impl KafkaSource {
             problems.push(format!("topic {topic:?} is no name of a topic: up to 249 letters, digits, '.', '_' and '-'"));
         }
 
+        let letters = self.value(DEAD_LETTERS);
+        if letters.as_ref() == Some(&topic) {
+            problems.push(format!("dead_letter_queue_topic is the topic that is read, {topic:?}: its letters would come back"));
+        }
+
         let mut options = self.defaults();
         options.insert("bootstrap.servers".into(), servers.join(","));
         for (setting, prefix, option) in [(CLIENT_PREFIX, "karst/", "client.id"), (GROUP_PREFIX, "karst/", "group.id")] {
@@ -267,7 +272,7 @@ impl KafkaSource {
         Ok(KafkaConfig {
             topic,
             brokers: servers.join(","),
-            dead_letter_queue_topic: self.value(DEAD_LETTERS),
+            dead_letter_queue_topic: letters,
             read_headers: self.read_headers,
             options,
         })
@@ -431,7 +436,7 @@ pub struct KafkaConfig {
     pub topic: String,
     /// The bootstrap servers, by commas.
     pub brokers: String,
-    /// Where dead letters are to go, one day.
+    /// Where dead letters are forwarded to.
     pub dead_letter_queue_topic: Option<String>,
     /// Whether the headers of records are read.
     pub read_headers: bool,
@@ -442,6 +447,17 @@ impl KafkaConfig {
     /// The value of a librdkafka option; secrets are hidden.
     pub fn option(&self, name: &str) -> Option<String> {
         self.options.get(name).map(|value| shown(name, value))
+    }
+
+    /// What a producer to the same brokers needs.
+    pub(super) fn producer(&self) -> ClientConfig {
+        const COMMON: [&str; 9] =
+            ["bootstrap.servers", "client.id", "security.", "sasl.", "ssl.", "socket.", "reconnect.", "broker.", "enable.ssl."];
+        let mut config = ClientConfig::new();
+        let common = self.options.iter().filter(|(option, _)| COMMON.iter().any(|prefix| option.starts_with(prefix)));
+        common.for_each(|(option, value)| _ = config.set(option, value));
+        config.set_log_level(RDKafkaLogLevel::Info);
+        config
     }
 
     pub(super) fn client(&self) -> ClientConfig {

@@ -15,9 +15,10 @@ use std::{
 };
 
 use karst_types::{Clock, PartitionId};
-use tracing::warn;
 
-use crate::{BoxFuture, Error, Format, PartitionReader, Result, RunningSource, Source, SourceHealth, SourceSettings};
+use crate::{
+    BoxFuture, Error, Format, LetterSink, PartitionReader, Result, RunningSource, Source, SourceHealth, SourceSettings,
+};
 
 pub mod admin;
 mod batch_queue;
@@ -25,6 +26,7 @@ mod config;
 mod consumer;
 mod control;
 mod lane;
+mod letters;
 mod metrics;
 
 pub mod mock;
@@ -36,6 +38,7 @@ mod watchdog;
 pub use config::{KafkaConfig, KafkaSource};
 pub use producer::KafkaProducer;
 
+use letters::KafkaLetters;
 use shared::Shared;
 
 impl Source for KafkaSource {
@@ -61,9 +64,9 @@ impl KafkaSource {
     pub fn start_kafka(&self, clock: Arc<dyn Clock>) -> Result<RunningKafka> {
         let config = self.resolve()?;
         let wrong = |why: String| Error::Config { name: self.settings.name.clone(), problems: vec![why] };
-        if let Some(topic) = &config.dead_letter_queue_topic {
-            warn!(source = %self.settings.name, topic, "dead letters are kept in the state directory; they are not sent to a topic yet");
-        }
+        let value_max = self.settings.max_record_bytes.0;
+        let letters = config.dead_letter_queue_topic.as_deref();
+        let letters = letters.map(|topic| KafkaLetters::new(&self.settings.name, &config, topic, value_max)).transpose()?;
         let client = consumer::create(&config).map_err(|error| wrong(format!("librdkafka refuses the settings: {error}")))?;
         let shared = Arc::new(Shared::new(self.settings.clone(), config, clock, client.clone()));
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
@@ -74,13 +77,14 @@ impl KafkaSource {
         let control = spawn("kafka-ask", Box::new(move || control::run(&asking)))?;
         let polling = shared.clone();
         spawn("kafka-poll", Box::new(move || consumer::run(&polling, client, control))).inspect_err(|_| shared.stop())?;
-        Ok(RunningKafka { shared })
+        Ok(RunningKafka { shared, letters: letters.map(Arc::new) })
     }
 }
 
 /// A Kafka source at work.
 pub struct RunningKafka {
     shared: Arc<Shared>,
+    letters: Option<Arc<KafkaLetters>>,
 }
 
 impl RunningKafka {
@@ -116,6 +120,10 @@ impl RunningSource for RunningKafka {
         }
         let slot = self.shared.slot_or_new(partition);
         Ok(Box::new(reader::KafkaReader::new(self.shared.clone(), slot)))
+    }
+
+    fn letter_sink(&self) -> Option<Arc<dyn LetterSink>> {
+        self.letters.as_ref().map(|letters| Arc::clone(letters) as _)
     }
 
     fn health(&self) -> SourceHealth {
