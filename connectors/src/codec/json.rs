@@ -29,8 +29,8 @@ impl fmt::Debug for JsonFormat {
 }
 
 impl JsonFormat {
-    /// Documents must also hold against this JSON Schema (drafts 4 to 2020-12; references within it only). It costs several times
-    /// what decoding costs: each document is read as a whole and looked at once more.
+    /// Documents must also hold against this JSON Schema (drafts 4 to 2020-12; references within it only). Each
+    /// document is then read as a whole and looked at once more.
     #[must_use]
     pub fn schema(mut self, schema: impl AsRef<str>) -> Self {
         let parsed = serde_json::from_str(schema.as_ref()).map_err(|error| error.to_string());
