@@ -35,6 +35,12 @@ pub use version::Version;
 pub mod update;
 pub use update::{ClassId, FeatureId, FeatureSlot, UpdateRef, Updates};
 
+pub mod expr;
+pub use expr::Expr;
+
+pub mod window;
+pub use window::{Aggregation, WindowKind, WindowLength};
+
 pub mod outcome;
 pub use outcome::{DeadLetter, Outcome, Outcomes, Reason};
 

@@ -2,6 +2,7 @@
 //!
 //! A cell is one tag byte and a payload: null `0`, false `1`, true `2`, int `3` + 8 bytes, float `4` + 8 bytes, time `5` +
 //! 8 bytes (all little-endian), text `6` and bytes `7` + a length of 4 bytes + content. Tags are on disk: never reuse one.
+//! Lists and maps are results of windowed aggregates: `8` and `9` + a length in bytes of 4 bytes + cells.
 
 use std::fmt;
 
@@ -59,6 +60,10 @@ pub enum Value {
     Str(CompactString),
     /// anything
     Bytes(Vec<u8>),
+    /// What an aggregate with several results gives.
+    List(Vec<Value>),
+    /// What a grouped aggregate gives: group and result.
+    Map(Vec<(Value, Value)>),
 }
 
 const NULL: u8 = 0;
@@ -69,12 +74,14 @@ const FLOAT: u8 = 4;
 const TIME: u8 = 5;
 const STR: u8 = 6;
 const BYTES: u8 = 7;
+const LIST: u8 = 8;
+const MAP: u8 = 9;
 
 impl Value {
-    /// The type, unless it is null.
+    /// The type, unless it is null, a list or a map.
     pub fn value_type(&self) -> Option<ValueType> {
         Some(match self {
-            Self::Null => return None,
+            Self::Null | Self::List(_) | Self::Map(_) => return None,
             Self::Bool(_) => ValueType::Bool,
             Self::Int(_) => ValueType::Int,
             Self::Float(_) => ValueType::Float,
@@ -95,6 +102,13 @@ impl Value {
             Self::Time(value) => value.encode(out),
             Self::Str(value) => value.encode(out),
             Self::Bytes(value) => value.encode(out),
+            Self::List(values) => sized(out, LIST, |out| values.iter().for_each(|value| value.encode(out))),
+            Self::Map(entries) => sized(out, MAP, |out| {
+                entries.iter().for_each(|(group, value)| {
+                    group.encode(out);
+                    value.encode(out);
+                });
+            }),
         }
     }
 
@@ -118,6 +132,19 @@ impl Value {
                 (Self::Str(CompactString::from_utf8(text).ok()?), rest)
             }
             BYTES => sized().map(|(bytes, rest)| (Self::Bytes(bytes.to_vec()), rest))?,
+            LIST => {
+                let (cells, rest) = sized()?;
+                (Self::List(flat(cells)?), rest)
+            }
+            MAP => {
+                let (cells, rest) = sized()?;
+                let mut flat = flat(cells)?.into_iter();
+                let mut entries = Vec::new();
+                while let Some(group) = flat.next() {
+                    entries.push((group, flat.next()?));
+                }
+                (Self::Map(entries), rest)
+            }
             _ => return None,
         })
     }
@@ -128,11 +155,33 @@ impl Value {
         let length = match *cells.first()? {
             NULL | FALSE | TRUE => 1,
             INT | FLOAT | TIME => 9,
-            STR | BYTES => 5 + u32::from_le_bytes(*cells.get(1..)?.first_chunk::<4>()?) as usize,
+            STR | BYTES | LIST | MAP => 5 + u32::from_le_bytes(*cells.get(1..)?.first_chunk::<4>()?) as usize,
             _ => return None,
         };
         (length <= cells.len()).then_some(length)
     }
+}
+
+fn sized(out: &mut Vec<u8>, tag: u8, content: impl FnOnce(&mut Vec<u8>)) {
+    out.extend_from_slice(&[tag, 0, 0, 0, 0]);
+    let start = out.len();
+    content(out);
+    let length = (out.len() - start) as u32;
+    out[start - 4..start].copy_from_slice(&length.to_le_bytes());
+}
+
+/// The cells of a list, none of which is a list itself: bytes from a disk must not decide how deep we go.
+fn flat(mut cells: &[u8]) -> Option<Vec<Value>> {
+    let mut values = Vec::new();
+    while let Some(tag) = cells.first() {
+        if matches!(*tag, LIST | MAP) {
+            return None;
+        }
+        let (value, rest) = Value::decode(cells)?;
+        values.push(value);
+        cells = rest;
+    }
+    Some(values)
 }
 
 /// A Rust type that can be a feature's value. `Option` makes it nullable.
@@ -289,6 +338,8 @@ mod tests {
             Value::Time(EventTime(7)),
             Value::Str("naïve".into()),
             Value::Bytes(vec![0, 255]),
+            Value::List(vec![Value::Int(1), Value::Str("two".into())]),
+            Value::Map(vec![(Value::Str("UA".into()), Value::Int(3))]),
         ];
         let mut cells = Vec::new();
         values.iter().for_each(|value| value.encode(&mut cells));

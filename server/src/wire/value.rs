@@ -1,5 +1,5 @@
 //! Feature values as JSON: whole numbers and floats as numbers (`"NaN"`, `"inf"`, `"-inf"` as text), times as RFC 3339 text,
-//! bytes as base64.
+//! bytes as base64, lists as arrays, the groups of a grouped aggregate as the members of an object.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use karst::types::{EventTime, Value, ValueType, time::parse_iso};
@@ -17,6 +17,16 @@ pub fn to_json(value: &Value) -> Json {
         Value::Time(value) => Json::from(value.to_string()),
         Value::Str(value) => Json::from(value.as_str()),
         Value::Bytes(value) => Json::from(STANDARD.encode(value)),
+        Value::List(values) => values.iter().map(to_json).collect(),
+        Value::Map(entries) => Json::Object(entries.iter().map(|(group, value)| (member(group), to_json(value))).collect()),
+    }
+}
+
+/// A group as the name of a member: text as it is, anything else as its JSON.
+fn member(group: &Value) -> String {
+    match to_json(group) {
+        Json::String(text) => text,
+        json => json.to_string(),
     }
 }
 
