@@ -65,6 +65,7 @@ mod metrics;
 mod poison;
 mod ring;
 mod rocks;
+mod window;
 
 #[cfg(test)]
 mod tests;

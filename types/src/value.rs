@@ -66,16 +66,21 @@ pub enum Value {
     Map(Vec<(Value, Value)>),
 }
 
-const NULL: u8 = 0;
-const FALSE: u8 = 1;
-const TRUE: u8 = 2;
-const INT: u8 = 3;
-const FLOAT: u8 = 4;
-const TIME: u8 = 5;
-const STR: u8 = 6;
-const BYTES: u8 = 7;
-const LIST: u8 = 8;
-const MAP: u8 = 9;
+/// The first byte of a cell, for code that reads cells without decoding them.
+pub mod tag {
+    #![allow(missing_docs)]
+    pub const NULL: u8 = 0;
+    pub const FALSE: u8 = 1;
+    pub const TRUE: u8 = 2;
+    pub const INT: u8 = 3;
+    pub const FLOAT: u8 = 4;
+    pub const TIME: u8 = 5;
+    pub const STR: u8 = 6;
+    pub const BYTES: u8 = 7;
+    pub const LIST: u8 = 8;
+    pub const MAP: u8 = 9;
+}
+use tag::{BYTES, FALSE, FLOAT, INT, LIST, MAP, NULL, STR, TIME, TRUE};
 
 impl Value {
     /// The type, unless it is null, a list or a map.

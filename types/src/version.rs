@@ -24,12 +24,20 @@ impl Version {
 
     /// Fixed-length bytes, for rows; not meant to sort.
     #[inline]
+    pub fn bytes(&self) -> [u8; Self::ENCODED_LEN] {
+        let mut bytes = [0; Self::ENCODED_LEN];
+        bytes[..8].copy_from_slice(&self.event_time.0.to_le_bytes());
+        bytes[8..10].copy_from_slice(&self.source.0.to_le_bytes());
+        bytes[10..14].copy_from_slice(&self.partition.0.to_le_bytes());
+        bytes[14..22].copy_from_slice(&self.offset.0.to_le_bytes());
+        bytes[22..].copy_from_slice(&self.index.to_le_bytes());
+        bytes
+    }
+
+    /// Appends [`Version::bytes`].
+    #[inline]
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.event_time.0.to_le_bytes());
-        out.extend_from_slice(&self.source.0.to_le_bytes());
-        out.extend_from_slice(&self.partition.0.to_le_bytes());
-        out.extend_from_slice(&self.offset.0.to_le_bytes());
-        out.extend_from_slice(&self.index.to_le_bytes());
+        out.extend_from_slice(&self.bytes());
     }
 
     /// Reads what [`Version::encode`] wrote, and what follows.
