@@ -34,6 +34,7 @@ use crate::{
     ring,
     rocks::{Rocks, Shared},
     settings::{Durability, StoreSettings},
+    window::Windows,
 };
 
 /// Commits between two syncs of the log while `durability = process`. It bounds how much a power cut rolls back, and with it
@@ -266,6 +267,12 @@ impl Core {
     pub(crate) fn interrupted(&self) -> Error {
         self.poison.set("its writer was interrupted in the middle of a batch".to_owned());
         self.poisoned("its writer was interrupted in the middle of a batch".to_owned())
+    }
+
+    /// The windows of all classes; none until they are declared.
+    pub(crate) fn windows(&self) -> &Windows {
+        static NONE: Windows = Windows::none();
+        self.shared.windows.get().unwrap_or(&NONE)
     }
 
     /// Stops the shard.

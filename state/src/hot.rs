@@ -206,6 +206,17 @@ impl HotSet {
         stored_at: ProcessingTime,
         dirty: &mut Marked,
     ) -> Vec<usize> {
+        self.change(count, nth, dirty, |row, _, update| row::merge(row, update, stored_at))
+    }
+
+    /// The same for any `change` of the row that an update names by class, key and hash; it says whether the row is another now.
+    pub(crate) fn change<'u>(
+        &self,
+        count: usize,
+        nth: impl Fn(usize) -> UpdateRef<'u>,
+        dirty: &mut Marked,
+        mut change: impl FnMut(&mut Vec<u8>, usize, &UpdateRef<'u>) -> bool,
+    ) -> Vec<usize> {
         const GROUP: usize = 32; // updates under one lock: a reader waits for a microsecond or two at most
         const MISS: u32 = u32::MAX;
         let mut starts = [0usize; PARTS + 1];
@@ -241,7 +252,7 @@ impl HotSet {
                     let entry = &mut part.entries[*place as usize];
                     *entry.touched.get_mut() = true;
                     let capacity = entry.row.capacity();
-                    if !row::merge(&mut entry.row, &update, stored_at) {
+                    if !change(&mut entry.row, *index as usize, &update) {
                         continue;
                     }
                     grown = grown.wrapping_add(entry.row.capacity()).wrapping_sub(capacity);
@@ -268,7 +279,12 @@ impl HotSet {
 
     /// Puts in the row of an entity that is new: it is dirty. The entity must not be here.
     pub(crate) fn insert_new(&self, update: &UpdateRef<'_>, stored_at: ProcessingTime, dirty: &mut Marked) {
-        let place = self.insert(update.class, update.key, update.hash, row::build(update, stored_at), DIRTY);
+        self.insert_dirty(update, row::build(update, stored_at), dirty);
+    }
+
+    /// Puts in a new row under the class, key and hash of `update`: it is dirty. It must not be here.
+    pub(crate) fn insert_dirty(&self, update: &UpdateRef<'_>, row: Vec<u8>, dirty: &mut Marked) {
+        let place = self.insert(update.class, update.key, update.hash, row, DIRTY);
         dirty.parts[part_of(update.hash)].push(place);
         dirty.len += 1;
     }

@@ -12,6 +12,7 @@
 //! q number                    dead letters in the order of arrival (source shard)
 //! r slot                      commit ring             (every shard)
 //! s class key                 entity row              (feature shards)
+//!                             of tiles, and archived ones: under classes of their own (`window::layout`)
 //! u name                      cursor of a durable reader: of the changelog, or of dead letters
 //! w source partition offset   watermark barrier       (source shard)
 //! ```
@@ -117,6 +118,12 @@ pub(crate) fn row(class: ClassId, key: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(ROW_HEAD + key.len());
     put_row(&mut out, class, key);
     out
+}
+
+/// Class and entity's key, if this is the key of a row.
+pub(crate) fn of_row(key: &[u8]) -> Option<(ClassId, &[u8])> {
+    let (head, entity) = key.split_first_chunk::<ROW_HEAD>()?;
+    (head[0] == ROW).then_some((ClassId(u16::from_be_bytes([head[1], head[2]])), entity))
 }
 
 /// The lane that a key of a lane names.

@@ -3,6 +3,7 @@
 //! ```text
 //! karst.meta   format, store, shards, hash: written once, checked at every start
 //! catalog      text of karst-features; replaced as a whole
+//! windows      every layout that tiles ever had, one on each line; replaced as a whole
 //! LOCK         held while the directory is open
 //! creating     there while the shards are being made; without it a missing shard is an error, not a new one
 //! shards/000 … shards/source
@@ -131,6 +132,25 @@ impl Layout {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(io("read", &path)(error)),
         }
+    }
+
+    /// Every layout that tiles ever had, one on each line.
+    pub(crate) fn windows(&self) -> Result<String> {
+        let path = self.dir.join("windows");
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            Err(error) => Err(io("read", &path)(error)),
+        }
+    }
+
+    pub(crate) fn set_windows(&self, text: &str) -> Result<()> {
+        replace(&self.dir.join("windows"), text)
+    }
+
+    /// A line of it that cannot be read.
+    pub(crate) fn unknown_windows(&self, line: &str) -> Error {
+        unreadable(&self.dir.join("windows"), &format!("the layout of tiles, got \"{line}\""))
     }
 
     pub(crate) fn set_catalog(&self, text: &str) -> Result<()> {

@@ -12,7 +12,8 @@
 //! - I23: a directory that is not what it was (shard count, hash, format, foreign shard, hole in the log) is refused.
 //! - I24: after a failed write nothing of that batch is ever read.
 //!
-//! Reading order: [`lane`], [`restart`], [`row`], [`store`], [`shard`], [`source_shard`], [`commit`], [`changelog`].
+//! Reading order: [`lane`], [`restart`], [`row`], [`store`], [`shard`], [`source_shard`], [`window`], [`commit`],
+//! [`changelog`].
 //! The two types to start from are [`Store`] and [`ShardWriter`].
 
 pub mod lane;
@@ -54,6 +55,9 @@ pub use reader::{ShardReader, StoreReader};
 pub mod changelog;
 pub use changelog::{ChangeBatch, ChangeVersion, Changelog, Changes};
 
+pub mod window;
+pub use window::{AggregateDeclaration, ClassWindows, WindowDeclaration, WindowRead, WindowValue, Windows};
+
 mod bytes;
 mod core;
 mod dead;
@@ -65,7 +69,6 @@ mod metrics;
 mod poison;
 mod ring;
 mod rocks;
-mod window;
 
 #[cfg(test)]
 mod tests;

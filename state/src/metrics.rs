@@ -20,6 +20,9 @@ pub(crate) struct ShardMetrics {
     pub(crate) old_epochs: Counter,
     pub(crate) gaps: Counter,
     pub(crate) poisoned: Counter,
+    pub(crate) windows_too_old: Counter,
+    pub(crate) windows_expired_present: Counter,
+    pub(crate) windows_compacted: Counter,
 }
 
 impl ShardMetrics {
@@ -43,6 +46,9 @@ impl ShardMetrics {
             old_epochs: refused("old_epoch"),
             gaps: refused("gap"),
             poisoned: counter!("karst_state_poisoned_total", "shard" => shard.clone()),
+            windows_expired_present: counter!("karst_state_windows_expired_present_total", "shard" => shard.clone()),
+            windows_compacted: counter!("karst_state_windows_compacted_total", "shard" => shard.clone()),
+            windows_too_old: counter!("karst_state_windows_too_old_total", "shard" => shard.clone()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use karst_types::{ClassId, EntityKey, Offset, ShardCount, ShardId, entity::key_hash, shard_of};
+use karst_types::{ClassId, EntityKey, EventTime, Offset, ShardCount, ShardId, entity::key_hash, shard_of};
 
 use crate::{
     changelog::{ChangeVersion, Changelog},
@@ -11,6 +11,7 @@ use crate::{
     keys,
     lane::LaneId,
     row::{self, Row},
+    window::{ClassWindows, WindowRead, WindowValue, archive, expire, read},
 };
 
 /// Reads one shard. Clone it; use it on any thread.
@@ -43,6 +44,44 @@ impl ShardReader {
             return Ok(Some(row));
         }
         self.get_committed(class, key)
+    }
+
+    /// Values over windows, all of one moment but for what is archived.
+    ///
+    /// # Errors
+    /// As [`ShardReader::get`].
+    pub fn windows(
+        &self,
+        layout: &ClassWindows,
+        key: &[u8],
+        hash: u64,
+        wanted: &[WindowRead],
+        now: EventTime,
+        committed_only: bool,
+    ) -> Result<Vec<WindowValue>> {
+        let live = self.tiles(ClassWindows::live_of(layout.class()), key, hash, committed_only)?;
+        if live.as_deref().is_some_and(|row| expire::is_expired(row, layout)) {
+            self.core.metrics.windows_expired_present.increment(1);
+        }
+        let mut chunks = |level: usize, chunk: i64| {
+            let (key, hash) = archive::key_of(key, hash, level, chunk);
+            self.tiles(layout.archive(), &key, hash, committed_only)
+        };
+        wanted.iter().map(|wanted| read::read(layout, live.as_deref(), &mut chunks, wanted, now)).collect()
+    }
+
+    fn tiles(&self, class: ClassId, key: &[u8], hash: u64, committed_only: bool) -> Result<Option<Vec<u8>>> {
+        if !committed_only
+            && !self.core.poison.is_set()
+            && let Some(row) = self.core.hot.read(class, key, hash, <[u8]>::to_vec)
+        {
+            return Ok(Some(row));
+        }
+        self.core.with_rocks(|rocks| {
+            let Some(stored) = rocks.get(&keys::row(class, key))? else { return Ok(None) };
+            let row = self.core.windows().read(class, &stored);
+            row.map(Some).ok_or_else(|| rocks.corrupt("the tiles of an entity"))
+        })
     }
 
     /// The row as committed.
@@ -129,6 +168,22 @@ impl StoreReader {
     /// As [`ShardReader::get`].
     pub fn get_committed(&self, entity: &EntityKey) -> Result<Option<Row>> {
         self.shard(key_hash(&entity.bytes)).get_committed(entity.class, &entity.bytes)
+    }
+
+    /// Values of an entity over windows. See [`ShardReader::windows`].
+    ///
+    /// # Errors
+    /// As [`ShardReader::get`].
+    pub fn windows(
+        &self,
+        layout: &ClassWindows,
+        entity: &EntityKey,
+        wanted: &[WindowRead],
+        now: EventTime,
+        committed_only: bool,
+    ) -> Result<Vec<WindowValue>> {
+        let hash = key_hash(&entity.bytes);
+        self.shard(hash).windows(layout, &entity.bytes, hash, wanted, now, committed_only)
     }
 
     /// The shards.

@@ -3,16 +3,22 @@
 //! What must not be changed lightly (reliability study §a7): one column family, the write-ahead log always on,
 //! point-in-time recovery, paranoid checks, log files tracked in the manifest.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
 
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompressionType, DBPinnableSlice, DBRecoveryMode, DataBlockIndexType,
-    Direction, ErrorKind, IteratorMode, LogLevel, Options, ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, CompactionDecision, DB, DBCompressionType, DBPinnableSlice, DBRecoveryMode,
+    DataBlockIndexType, Direction, ErrorKind, IteratorMode, LogLevel, Options, ReadOptions, WriteBatch, WriteBufferManager,
+    WriteOptions,
 };
 
 use crate::{
     error::{Error, Result, ShardName},
+    metrics::ShardMetrics,
     settings::Shares,
+    window::Windows,
 };
 
 /// Values from this size on go to blob files: changelog entries are then not rewritten whenever rows are compacted.
@@ -25,6 +31,11 @@ pub(crate) struct Shared {
     pub(crate) memtable: usize,
     /// Memtables to gather before one flush. Above 1 only in tests, to keep several log files alive.
     pub(crate) memtables_per_flush: i32,
+    /// Whether tiles may be there that expire. Only then is every value looked at when it is compacted: to do so, RocksDB reads also
+    /// those that lie in blob files.
+    pub(crate) expires: bool,
+    /// Said once, after the declarations are known.
+    pub(crate) windows: Arc<OnceLock<Windows>>,
 }
 
 impl Shared {
@@ -32,7 +43,7 @@ impl Shared {
         let cache = Cache::new_lru_cache(shares.cache);
         // Stalling would block the writer of one shard for the sins of another; a flush starts earlier instead.
         let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(shares.memtables, false, cache.clone());
-        Self { cache, buffers, memtable: shares.memtable, memtables_per_flush: 1 }
+        Self { cache, buffers, memtable: shares.memtable, memtables_per_flush: 1, expires: false, windows: Arc::default() }
     }
 
     fn options(&self, create: bool) -> Options {
@@ -96,7 +107,16 @@ impl Rocks {
         if !create && !path.join("CURRENT").exists() {
             return Err(Error::Missing { what: shard.to_string(), path: path.to_owned() });
         }
-        let opened = DB::open_cf_with_opts(&shared.options(create), path, [("default", shared.options(create))]);
+        let mut rows = shared.options(create);
+        if shared.expires {
+            let (windows, compacted) = (Arc::clone(&shared.windows), ShardMetrics::new(shard).windows_compacted);
+            rows.set_compaction_filter("karst-windows", move |_, key, value| {
+                let expired = windows.get().is_some_and(|windows| windows.has_expired(key, value));
+                compacted.increment(u64::from(expired));
+                if expired { CompactionDecision::Remove } else { CompactionDecision::Keep }
+            });
+        }
+        let opened = DB::open_cf_with_opts(&shared.options(create), path, [("default", rows)]);
         let db = opened.map_err(|source| translate(shard, path, "open", source))?;
         Ok(Self { db, shard, path: path.to_owned(), sync })
     }
@@ -140,6 +160,11 @@ impl Rocks {
     }
 
     /// Writes the memtable out, and waits for it: the log files before are then no longer needed.
+    /// Compacts everything.
+    #[cfg(test)]
+    pub(crate) fn compact(&self) {
+        self.db.compact_range(None::<&[u8]>, None::<&[u8]>);
+    }
     pub(crate) fn flush(&self) -> Result<()> {
         self.db.flush().map_err(self.error("flush"))
     }

@@ -25,6 +25,7 @@ use crate::{
     keys,
     lane::{Accept, LaneHead, LaneId, LanePosition, Lanes},
     row,
+    window::apply::Tiles,
 };
 
 /// The effects of one batch of a partition on one shard.
@@ -74,6 +75,7 @@ pub struct ShardWriter {
     seq: u64, // of the last commit that was frozen
     lanes: Lanes,
     dirty: Marked,
+    tiles: Tiles,
     gathered: Gathered,
     gathered_max: usize,
     in_flight: Option<Marked>,
@@ -89,6 +91,7 @@ impl ShardWriter {
             seq,
             lanes: Lanes::recovered(positions),
             dirty: Marked::default(),
+            tiles: Tiles::default(),
             gathered: Gathered::default(),
             gathered_max,
             in_flight: None,
@@ -166,6 +169,7 @@ impl ShardWriter {
             let evicted = self.core.hot.evict(4 * missed + 256);
             self.core.metrics.hot_evicted.increment(evicted as u64);
         }
+        self.tiles.apply(&self.core, &mut self.dirty, updates, from)?;
         self.core.metrics.updates.increment(new_count);
         self.core.metrics.hot_misses.increment(missed as u64);
         self.core.metrics.hot_hits.increment(new_count - missed as u64);

@@ -16,6 +16,7 @@ use crate::{
     settings::StoreSettings,
     shard::ShardWriter,
     source_shard::{SourceReader, SourceState, SourceWriter},
+    window::Windows,
 };
 
 /// An open state directory. Cheap to clone; the directory is closed, and free for others, when the last clone and everything
@@ -33,6 +34,7 @@ struct Inner {
     gathered_max: usize,
     count: ShardCount,
     layout: Layout,
+    shared: Arc<Shared>,
 }
 
 impl Store {
@@ -44,6 +46,14 @@ impl Store {
     /// [`Error::WalHole`], [`Error::Corrupt`] if it is damaged: it is not opened then. Every error has a hint.
     pub fn open(dir: impl AsRef<Path>, settings: &StoreSettings, clock: Arc<dyn Clock>) -> Result<Self> {
         Self::open_with(dir.as_ref(), settings, clock, |_| ())
+    }
+
+    /// The same for a store that is to have windows: their expired tiles are dropped when RocksDB compacts.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_with_windows(dir: impl AsRef<Path>, settings: &StoreSettings, clock: Arc<dyn Clock>) -> Result<Self> {
+        Self::open_with(dir.as_ref(), settings, clock, |shared| shared.expires = true)
     }
 
     pub(crate) fn open_with(
@@ -76,7 +86,16 @@ impl Store {
         let reader = StoreReader::new(readers, count);
         tracing::info!(dir = %dir.display(), shards = count.get(), store = layout.identity.store, "state opened");
         Ok(Self {
-            inner: Arc::new(Inner { shards, source, source_state, reader, gathered_max: shares.gathered, count, layout }),
+            inner: Arc::new(Inner {
+                shards,
+                source,
+                source_state,
+                reader,
+                gathered_max: shares.gathered,
+                count,
+                layout,
+                shared,
+            }),
         })
     }
 
@@ -106,6 +125,28 @@ impl Store {
     /// Of the file system.
     pub fn set_catalog_text(&self, text: &str) -> Result<()> {
         self.inner.layout.set_catalog(text)
+    }
+
+    /// Says which windows there are: once, before the first writer is made. What earlier declarations collected is kept as far as the
+    /// new ones can use it.
+    ///
+    /// # Errors
+    /// Of the file system.
+    ///
+    /// # Panics
+    /// If they were said before.
+    pub fn declare_windows(&self, mut windows: Windows) -> Result<()> {
+        let before = self.inner.layout.windows()?;
+        let now = windows.remember(&before).map_err(|line| self.inner.layout.unknown_windows(&line))?;
+        if now != before {
+            self.inner.layout.set_windows(&now)?; // before the first row is written so
+        }
+        assert!(self.inner.shared.windows.set(windows).is_ok(), "windows are declared once");
+        Ok(())
+    }
+    /// The windows of all classes.
+    pub fn windows(&self) -> &Windows {
+        self.inner.source.windows()
     }
 
     pub(crate) fn core(&self, shard: ShardId) -> &Arc<Core> {

@@ -59,8 +59,10 @@ pub struct Function {
     pub name: Arc<str>,
     /// The type of what it makes.
     pub ty: ValueType,
-    run: Arc<dyn Fn(&[Value]) -> Value + Send + Sync>,
+    run: Arc<Run>,
 }
+
+type Run = dyn Fn(&[Value]) -> Value + Send + Sync;
 
 impl Function {
     /// A function, which must be pure: it runs again when events are replayed.

@@ -184,12 +184,9 @@ pub fn default_hop(length: WindowLength) -> TimeSpan {
         WindowLength::Span(span) => span.micros() / 1_000_000,
         WindowLength::All => i64::MAX,
     };
-    TimeSpan::from_secs(match seconds {
-        ..=HOUR => 60,
-        ..=43_200 => 300,
-        ..=1_036_800 => HOUR,
-        _ => 24 * HOUR,
-    })
+    let steps = [(HOUR, 60), (12 * HOUR, 300), (12 * 24 * HOUR, HOUR)];
+    let step = steps.into_iter().find(|(longest, _)| seconds <= *longest);
+    TimeSpan::from_secs(step.map_or(24 * HOUR, |(_, hop)| hop))
 }
 
 /// The end of the tile of `hop` that holds `time`. Tiles are `(end − hop, end]`, counted from the epoch.

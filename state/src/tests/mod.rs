@@ -6,6 +6,7 @@ mod hot_and_cold;
 mod poison;
 mod recovery;
 mod wal_damage;
+mod windows;
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -1,4 +1,95 @@
-//! Windowed aggregates: what is kept of the events of a window, and how it becomes a value (DESIGN S10).
+//! Windowed aggregates: partial states in tiles, packed by entity (DESIGN S10).
+//!
+//! ```text
+//! update → apply: inputs of the aggregates → the finest tile of the entity's row      (hot set, committed as every row)
+//!                 watermark has passed a coarser tile → rolled up; nobody reaches a tile → dropped, or archived
+//! read:           row and archive → the tiles from tail to head, merged → value
+//! ```
+//! A tile holds mergeable partial states ([`aggregate`]), never results. What there is of levels, and where each state is in a tile, is
+//! the layout of a class ([`layout`]).
 
-#[expect(dead_code, reason = "tiles come with the next change")]
+#[expect(dead_code, reason = "groups come with the next change")]
 pub(crate) mod aggregate;
+pub(crate) mod apply;
+pub(crate) mod archive;
+mod convert;
+pub(crate) mod expire;
+pub mod layout;
+pub mod read;
+pub(crate) mod row;
+
+use std::sync::Arc;
+
+use karst_types::ClassId;
+
+pub use layout::{AggregateDeclaration, CLASSES_MAX, ClassWindows, WindowDeclaration};
+pub use read::{WindowRead, WindowValue};
+
+/// The windows of all classes of a store.
+#[derive(Default)]
+pub struct Windows {
+    classes: Vec<Option<Arc<ClassWindows>>>,
+    /// Layouts that rows on disk may still have.
+    earlier: Vec<ClassWindows>,
+}
+
+impl Windows {
+    pub(crate) const fn none() -> Self {
+        Self { classes: Vec::new(), earlier: Vec::new() }
+    }
+    /// Of these classes.
+    pub fn new(classes: impl IntoIterator<Item = Arc<ClassWindows>>) -> Self {
+        let mut all = Vec::new();
+        for class in classes {
+            let index = usize::from(class.class().0);
+            if all.len() <= index {
+                all.resize(index + 1, None);
+            }
+            all[index] = Some(class);
+        }
+        Self { classes: all, earlier: Vec::new() }
+    }
+
+    /// Takes in the layouts that were declared before, one on each line of `text`, and returns the text with the new ones.
+    ///
+    /// # Errors
+    /// The line that is none.
+    pub(crate) fn remember(&mut self, text: &str) -> Result<String, String> {
+        let known = text.lines().map(|line| ClassWindows::remembered(line).ok_or_else(|| line.to_owned()));
+        self.earlier = known.collect::<Result<_, _>>()?;
+        let new = self.iter().map(|class| class.describe()).filter(|line| !text.lines().any(|known| known == line));
+        Ok(new.fold(text.to_owned(), |text, line| text + &line + "\n"))
+    }
+
+    /// A stored row under a class of tiles, in today's layout; `None` if the bytes are no such row.
+    pub(crate) fn read(&self, class: ClassId, stored: &[u8]) -> Option<Vec<u8>> {
+        let layout = self.of(class)?;
+        let (of_archive, of_live) = (class == layout.archive(), class == ClassWindows::live_of(layout.class()));
+        if of_archive && archive::is_of(stored, layout) {
+            return archive::check(stored, layout).then(|| stored.to_vec());
+        }
+        if of_live && row::is_of(stored, layout) {
+            return row::check(stored, layout).then(|| stored.to_vec());
+        }
+        let fingerprint = row::fingerprint_of(stored)?;
+        let was = self.earlier.iter().find(|was| was.class() == layout.class() && was.fingerprint() == fingerprint)?;
+        if of_archive {
+            // Of other levels nothing can be kept: as if it had expired.
+            Some(convert::chunk(stored, was, layout).unwrap_or_else(|| archive::build(layout)))
+        } else {
+            convert::live(stored, was, layout)
+        }
+    }
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.classes.is_empty()
+    }
+    /// Those of a class, or of the class under which its tiles are stored.
+    pub fn of(&self, class: ClassId) -> Option<&Arc<ClassWindows>> {
+        self.classes.get(usize::from(class.0 % CLASSES_MAX))?.as_ref()
+    }
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<ClassWindows>> {
+        self.classes.iter().flatten()
+    }
+}

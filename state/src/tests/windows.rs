@@ -1,0 +1,396 @@
+//! Windows of a store on disk against a naive oracle that keeps every event: random disorder, commits, kills, evictions, roll-overs,
+//! archives, and questions at any instant.
+
+use karst_types::{
+    Aggregation, EntityKey, Expr, ShardId, ValueType, WindowKind, WindowLength, entity::key_hash, window::tile_end,
+};
+
+use super::*;
+use crate::{AggregateDeclaration, ClassWindows, WindowDeclaration, WindowRead, WindowValue, Windows};
+
+const MINUTE: i64 = 60_000_000;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Event {
+    key: u64,
+    time: i64,
+    amount: Option<i64>,
+    city: i64,
+}
+
+fn span(micros: i64) -> WindowLength {
+    WindowLength::Span(TimeSpan::from_micros(micros))
+}
+
+fn window(length: WindowLength, retention: i64) -> WindowDeclaration {
+    WindowDeclaration { length, kind: WindowKind::Sliding, hop: None, retention: TimeSpan::from_micros(retention) }
+}
+
+fn aggregates() -> Vec<AggregateDeclaration> {
+    let of = |slot: u16, aggregation, feature: Option<u16>| AggregateDeclaration {
+        slot,
+        aggregation,
+        input: feature.map(|feature| (Expr::Feature(FeatureSlot(feature)), ValueType::Int)),
+        by: None,
+        filter: None,
+        group_by: None,
+    };
+    vec![
+        of(0, Aggregation::Count, None),
+        of(1, Aggregation::Sum, Some(0)),
+        of(2, Aggregation::Max, Some(0)),
+        of(3, Aggregation::LastN(3), Some(1)),
+    ]
+}
+
+/// What the aggregate with this slot is of these events, in the order of their offsets.
+fn naive(slot: u16, events: &[(i64, Event)]) -> Value {
+    let amounts = || events.iter().filter_map(|(_, event)| event.amount);
+    match slot {
+        0 => Value::Int(events.len() as i64),
+        1 => Value::Int(amounts().sum()),
+        2 => amounts().max().map_or(Value::Null, Value::Int),
+        _ => {
+            if events.is_empty() {
+                return Value::Null;
+            }
+            let mut last = events.to_vec();
+            last.sort_by_key(|(offset, event)| std::cmp::Reverse((event.time, *offset)));
+            Value::List(last.iter().take(3).map(|(_, event)| Value::Int(event.city)).collect())
+        }
+    }
+}
+
+struct World {
+    dir: tempfile::TempDir,
+    declared: Vec<WindowDeclaration>,
+    aggregates: Vec<AggregateDeclaration>,
+    store: Option<Store>,
+    shard: Option<ShardWriter>,
+    epoch: u64,
+    lane_seq: u64,
+    log: Vec<Event>,
+    next: usize,
+    watermark: i64,
+}
+
+impl World {
+    fn new(declared: Vec<WindowDeclaration>) -> Self {
+        let mut world = Self {
+            dir: tempfile::tempdir().unwrap(),
+            declared,
+            aggregates: aggregates(),
+            store: None,
+            shard: None,
+            epoch: 0,
+            lane_seq: 0,
+            log: Vec::new(),
+            next: 0,
+            watermark: i64::MIN,
+        };
+        world.open();
+        world
+    }
+
+    /// A start, perhaps after a kill: what was not committed is sent again.
+    fn open(&mut self) {
+        (self.shard, self.store) = (None, None);
+        let store = Store::open_with_windows(self.dir.path(), &settings(1), Arc::new(StoppedClock)).unwrap();
+        store.declare_windows(Windows::new([Arc::new(ClassWindows::new(CLASS, &self.aggregates, &self.declared))])).unwrap();
+        let mut shard = store.shard_writer(ShardId(0)).unwrap();
+        self.epoch += 1;
+        self.lane_seq = 0;
+        let applied = shard.reset_lane(LANE, self.epoch).applied;
+        self.next = applied.map_or(0, |offset| offset.0 as usize + 1);
+        (self.shard, self.store) = (Some(shard), Some(store));
+        self.advance(self.watermark);
+    }
+
+    fn layout(&self) -> Arc<ClassWindows> {
+        Arc::clone(self.store.as_ref().unwrap().windows().of(CLASS).unwrap())
+    }
+
+    fn advance(&mut self, watermark: i64) {
+        self.watermark = self.watermark.max(watermark);
+        self.layout().advance(EventTime(self.watermark));
+    }
+
+    fn send(&mut self, events: usize) {
+        let through = (self.next + events).min(self.log.len());
+        if through == self.next {
+            return;
+        }
+        let mut updates = Updates::new(LANE.source, LANE.partition);
+        for (offset, event) in self.log.iter().enumerate().take(through).skip(self.next) {
+            let cause = Cause { offset: Offset(offset as i64), event_time: EventTime(event.time) };
+            let cells = |out: &mut Vec<u8>| {
+                event.amount.encode(out);
+                event.city.encode(out);
+            };
+            updates.push(CLASS, cause, &[FeatureSlot(0), FeatureSlot(1)], |out| event.key.to_string().encode_key(out), cells);
+        }
+        self.lane_seq += 1;
+        let head = LaneHead {
+            source: LANE.source,
+            partition: LANE.partition,
+            epoch: self.epoch,
+            lane_seq: self.lane_seq,
+            through: Offset(through as i64 - 1),
+        };
+        let mut batch = ShardBatch { head, updates, stored_at: ProcessingTime(0), credit: None };
+        assert!(matches!(self.shard.as_mut().unwrap().apply(&mut batch).unwrap(), Applied::Applied { .. }));
+        self.next = through;
+    }
+
+    fn commit(&mut self) {
+        let commits = self.store.as_ref().unwrap().commit_writer(ShardId(0));
+        let shard = self.shard.as_mut().unwrap();
+        if let Some(frozen) = shard.freeze() {
+            let done = commits.write(frozen).unwrap();
+            shard.committed(&done);
+        }
+    }
+
+    fn read(&self, key: u64, slot: u16, window: &WindowDeclaration, now: i64, committed: bool) -> WindowValue {
+        let wanted = WindowRead { slot, length: window.length, kind: window.kind, hop: window.hop() };
+        let bytes = key.to_string().into_bytes();
+        assert_eq!(key_hash(&bytes), EntityKey { class: CLASS, bytes: bytes.clone() }.hash());
+        let entity = EntityKey { class: CLASS, bytes };
+        let reader = self.store.as_ref().unwrap().reader();
+        reader.windows(&self.layout(), &entity, &[wanted], EventTime(now), committed).unwrap().remove(0)
+    }
+
+    /// Every aggregate of a key over every window at `now` is what the naive computation says.
+    fn check(&self, key: u64, now: i64, context: &str) {
+        for window in &self.declared {
+            let hop = window.hop().micros();
+            for slot in 0..4 {
+                let place = || {
+                    format!("{context}: key {key} slot {slot} window {} now {now} watermark {}", window.length, self.watermark)
+                };
+                let got = self.read(key, slot, window, now, false);
+                let WindowValue::Value { value, as_of } = got else {
+                    // Of all time only what is newer than the tile at the bottom can be told apart.
+                    let reach = if window.retention == TimeSpan::ZERO {
+                        self.watermark
+                    } else {
+                        self.watermark - window.retention.micros()
+                    };
+                    assert!(now.div_euclid(hop) * hop < reach, "{}: {got:?}", place());
+                    continue;
+                };
+                let rounded = now.div_euclid(hop) * hop;
+                assert!(as_of.0 == now || (as_of.0 == rounded && now < self.watermark), "{}: as of {as_of:?}", place());
+                let tail = match (window.length, window.kind) {
+                    (WindowLength::All, _) => i64::MIN,
+                    (WindowLength::Span(span), WindowKind::Tumbling) => tile_end(as_of, span).0 - span.micros(),
+                    (WindowLength::Span(span), _) => (as_of.0 - span.micros()).div_euclid(hop) * hop,
+                };
+                // The finest tile at the head counts whole.
+                let head = tile_end(as_of, TimeSpan::from_micros(MINUTE)).0;
+                let within = |event: &Event| event.key == key && event.time > tail && event.time <= head;
+                let events: Vec<(i64, Event)> = (0i64..)
+                    .zip(&self.log[..self.next])
+                    .filter(|(_, event)| within(event))
+                    .map(|(offset, event)| (offset, *event))
+                    .collect();
+                assert_eq!(value, naive(slot, &events), "{}", place());
+            }
+        }
+    }
+}
+
+/// A life of a store: events around a time that goes on, some of them late and some in the future.
+fn live(seed: u64, declared: Vec<WindowDeclaration>, days: i64) {
+    let mut world = World::new(declared);
+    let mut random = {
+        let mut state = seed;
+        move |below: u64| {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            mix(state) % below
+        }
+    };
+    let start = 1_357_000_000_000_000 / HOUR * HOUR;
+    let mut time = start;
+    while time < start + days * DAY {
+        time += (random(40 * MINUTE as u64) as i64) * (1 + 30 * i64::from(random(10) == 0));
+        for _ in 0..random(4) {
+            let disorder = match random(20) {
+                0 => random(3 * DAY as u64) as i64,
+                1 => -(random(2 * HOUR as u64) as i64),
+                2..8 => random(HOUR as u64) as i64,
+                _ => 0,
+            };
+            let at = time - disorder;
+            let at = if random(3) == 0 { at / MINUTE * MINUTE } else { at };
+            let amount = (random(8) > 0).then(|| random(1000) as i64 - 300);
+            world.log.push(Event { key: random(3), time: at, amount, city: random(5) as i64 });
+        }
+        match random(12) {
+            0..4 => world.send(random(9) as usize),
+            4..6 => {
+                world.send(usize::MAX / 2);
+                let watermark = time - random(2 * HOUR as u64) as i64;
+                world.advance(watermark);
+            }
+            6 => world.commit(),
+            7 if random(4) == 0 => {
+                world.store.as_ref().unwrap().shrink_hot(ShardId(0), 0);
+            }
+            8 if random(3) == 0 => world.open(),
+            _ => {}
+        }
+        if random(5) == 0 {
+            let now = match random(4) {
+                0 => world.watermark.max(start),
+                1 => time / HOUR * HOUR,
+                2 => (time - random(days as u64 * DAY as u64) as i64) / DAY * DAY,
+                _ => time + random(DAY as u64) as i64,
+            };
+            world.check(random(3), now, &format!("seed {seed}"));
+        }
+    }
+    world.send(usize::MAX / 2);
+    world.commit();
+    world.open();
+    (0..3).for_each(|key| world.check(key, time, &format!("seed {seed}, at the end")));
+}
+
+#[test]
+fn windows_are_right_at_any_instant_over_disorder_commits_kills_and_evictions() {
+    for seed in 0..20 {
+        live(
+            seed,
+            vec![window(span(10 * MINUTE), 0), window(span(HOUR), 0), window(span(DAY), 0), window(span(3 * DAY), 0)],
+            6,
+        );
+    }
+}
+
+#[test]
+fn windows_of_all_time_keep_what_is_older_than_their_tiles() {
+    for seed in 100..120 {
+        live(seed, vec![window(span(HOUR), 0), window(WindowLength::All, 0)], 6);
+    }
+}
+
+#[test]
+fn retained_windows_answer_for_the_past_from_the_archive() {
+    for seed in 200..215 {
+        live(seed, vec![window(span(HOUR), 10 * DAY), window(span(DAY), 10 * DAY), window(WindowLength::All, 10 * DAY)], 6);
+    }
+}
+
+/// Rows of tiles on disk, live and archived.
+fn rows_of_tiles(world: &World) -> (usize, usize) {
+    let mut rows = (0, 0);
+    world
+        .store
+        .as_ref()
+        .unwrap()
+        .core(ShardId(0))
+        .with_rocks(|rocks| {
+            rocks.scan(b"s", b"s", |key, _| {
+                let (class, _) = crate::keys::of_row(key).unwrap();
+                rows.0 += usize::from(class == ClassWindows::live_of(CLASS));
+                rows.1 += usize::from(class == world.layout().archive());
+                Ok(true)
+            })
+        })
+        .unwrap();
+    rows
+}
+
+#[test]
+fn compaction_drops_rows_whose_tiles_have_all_expired_and_no_others() {
+    let mut world = World::new(vec![window(span(HOUR), DAY)]);
+    let event = |key, time| Event { key, time, amount: Some(1), city: 0 };
+    for key in 0..50 {
+        world.log.extend([event(key, DAY), event(key, DAY + 2 * HOUR + key as i64 * MINUTE)]);
+    }
+    world.send(99);
+    world.advance(DAY + 4 * HOUR);
+    world.log.extend((0..50).map(|key| event(key, DAY + 4 * HOUR)));
+    world.send(1000);
+    world.commit();
+    let compact = |world: &World| {
+        world.store.as_ref().unwrap().core(ShardId(0)).with_rocks(|rocks| {
+            rocks.flush()?;
+            rocks.compact();
+            Ok(())
+        })
+    };
+    compact(&world).unwrap();
+    let before = rows_of_tiles(&world);
+    assert!(before.0 == 50 && before.1 >= 50, "{before:?}");
+    world.advance(3 * DAY);
+    compact(&world).unwrap();
+    assert_eq!(rows_of_tiles(&world), (0, 0));
+    world.log.push(event(7, 3 * DAY));
+    world.send(1);
+    world.commit();
+    compact(&world).unwrap();
+    assert_eq!(rows_of_tiles(&world), (1, 0));
+    world.check(7, 3 * DAY, "after compaction");
+}
+
+#[test]
+fn windows_that_are_declared_anew_keep_what_was_collected_for_those_before() {
+    let mut world = World::new(vec![window(span(HOUR), 0)]);
+    let start = 1_357_000_000_000_000 / DAY * DAY;
+    let event = |minute: i64| Event { key: 1, time: start + minute * MINUTE, amount: Some(minute), city: minute };
+    world.log = (0..300).map(|nth| event(nth * 2)).collect();
+    world.send(150);
+    world.advance(start + 4 * HOUR);
+    world.commit();
+    // A longer window, and one aggregate less: what is known of the last hours counts on.
+    world.declared = vec![window(span(10 * MINUTE), 0), window(span(HOUR), 0), window(span(DAY), 0)];
+    world.aggregates.remove(1);
+    world.open();
+    assert_eq!(world.next, 150);
+    let now = start + 5 * HOUR;
+    for slot in [0, 2, 3] {
+        let window = &world.declared[1];
+        let expected = (0i64..).zip(&world.log[..150]).filter(|(_, event)| event.time > now - HOUR && event.time <= now);
+        let expected: Vec<_> = expected.map(|(offset, event)| (offset, *event)).collect();
+        assert_eq!(
+            world.read(1, slot, window, now, false),
+            WindowValue::Value { value: naive(slot, &expected), as_of: EventTime(now) }
+        );
+    }
+    assert_eq!(world.read(1, 1, &world.declared[0], now, false), WindowValue::Unknown);
+    world.send(1000);
+    world.advance(start + 9 * HOUR);
+    // It comes back: empty, since nobody kept it.
+    world.commit();
+    world.aggregates = aggregates();
+    world.open();
+    world.log.push(event(601));
+    world.send(1);
+    let now = start + 601 * MINUTE;
+    let sum = |world: &World| world.read(1, 1, &world.declared[1], now, false);
+    assert_eq!(sum(&world), WindowValue::Value { value: Value::Int(601), as_of: EventTime(now) });
+    let count = world.read(1, 0, &world.declared[1], now, false);
+    assert_eq!(
+        count,
+        WindowValue::Value { value: Value::Int(30), as_of: EventTime(now) },
+        "28 to 58 of the hour before, and the last"
+    );
+}
+
+#[test]
+fn a_single_short_window_expires_its_tiles() {
+    for seed in 300..320 {
+        live(seed, vec![window(span(10 * MINUTE), 0)], 3);
+    }
+}
+
+#[test]
+fn tumbling_windows_begin_anew_at_each_multiple_of_their_length() {
+    let tumbling = WindowDeclaration { kind: WindowKind::Tumbling, ..window(span(HOUR), 0) };
+    for seed in 400..415 {
+        live(seed, vec![tumbling, WindowDeclaration { length: span(DAY), ..tumbling }], 4);
+    }
+}

@@ -1,0 +1,352 @@
+//! What the tiles of one feature class look like, and what goes into them: made once from the declarations.
+//!
+//! Tiles come in levels, the finest first, each hop a multiple of the one before. An event is written to the finest level only;
+//! when the watermark has passed the end of a coarser tile, the finer tiles in it are rolled up into it ([`super::row`]).
+
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
+use karst_types::{
+    Aggregation, ClassId, EventTime, Expr, FeatureSlot, TimeSpan, UpdateRef, Value, ValueType, WindowKind, WindowLength,
+    entity::key_hash,
+    update::cells,
+    window::{default_hop, tile_end},
+};
+
+use super::aggregate::{Aggregate, Input};
+
+/// Classes above this number are ours: the tiles of a class are rows of a class of their own.
+pub const CLASSES_MAX: u16 = 0x4000;
+const LIVE: u16 = 0x8000;
+const ARCHIVE: u16 = 0x4000;
+
+/// The finest tile, unless a window hops in smaller steps.
+const HEAD: TimeSpan = TimeSpan::from_secs(60);
+/// Tiles finer than a window's hop are kept so much longer than they are needed at the watermark, at least: clocks that ask for
+/// "now" may be behind it.
+const SLACK: i64 = 600_000_000;
+
+/// One aggregate of a class, over however many windows.
+#[derive(Clone, Debug)]
+pub struct AggregateDeclaration {
+    /// Its number in the class, given once by name for ever.
+    pub slot: u16,
+    /// What is made of the values.
+    pub aggregation: Aggregation,
+    /// The values and their type; `None`: rows are counted.
+    pub input: Option<(Expr<FeatureSlot>, ValueType)>,
+    /// What `min_by_n` and `max_by_n` order by.
+    pub by: Option<Expr<FeatureSlot>>,
+    /// Rows for which this is not true are passed over.
+    pub filter: Option<Expr<FeatureSlot>>,
+    /// The group within the entity, and how many there may be.
+    pub group_by: Option<(Expr<FeatureSlot>, u32)>,
+}
+
+/// One window of a class; which aggregate is read over it is asked with every read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WindowDeclaration {
+    /// Its length.
+    pub length: WindowLength,
+    /// Its kind. Sessions are kept elsewhere.
+    pub kind: WindowKind,
+    /// The step of its tail; `None`: by its length ([`default_hop`]).
+    pub hop: Option<TimeSpan>,
+    /// How far before the watermark "now" may lie.
+    pub retention: TimeSpan,
+}
+
+impl WindowDeclaration {
+    /// The step of its tail.
+    pub fn hop(&self) -> TimeSpan {
+        self.hop.unwrap_or_else(|| default_hop(self.length))
+    }
+}
+
+pub(crate) struct Level {
+    /// In µs.
+    pub(crate) hop: i64,
+    /// How long before the watermark a tile's end may lie so that it is still in the entity's row. `i64::MAX`: for ever.
+    pub(crate) keep: i64,
+    /// How much longer than that it is archived; 0: not at all.
+    pub(crate) archive: i64,
+    /// The entity's whole past before its oldest tile is kept in one.
+    pub(crate) bottom: bool,
+}
+
+struct Bound {
+    aggregate: Aggregate,
+    value: Source,
+    by: Source,
+    group: Source,
+    filter: Option<Expr<FeatureSlot>>,
+    /// An update that does not write all of these is not seen.
+    needs: Vec<FeatureSlot>,
+}
+
+/// Where an operand comes from.
+enum Source {
+    None,
+    Cell(FeatureSlot),
+    Computed(Expr<FeatureSlot>),
+}
+
+/// Where the state of an aggregate is in a tile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    /// At this offset, so many bytes.
+    Fixed(usize, usize),
+    /// The n-th of variable length.
+    Variable(usize),
+}
+
+/// The windows of one feature class.
+pub struct ClassWindows {
+    class: ClassId,
+    /// Empty if this is only remembered from an earlier declaration.
+    aggregates: Vec<Bound>,
+    slots: Vec<u16>,
+    places: Vec<Place>,
+    fixed_len: usize,
+    variables: usize,
+    levels: Vec<Level>,
+    fingerprint: u32,
+    watermark: AtomicI64,
+}
+
+impl ClassWindows {
+    /// # Panics
+    /// If there is no window, hops do not nest, or the class's number is too large: the declaration was checked before.
+    pub fn new(class: ClassId, aggregates: &[AggregateDeclaration], windows: &[WindowDeclaration]) -> Self {
+        assert!(class.0 < CLASSES_MAX && !windows.is_empty(), "a class with windows");
+        let bound: Vec<Bound> = aggregates.iter().map(bind).collect();
+        let states =
+            aggregates.iter().zip(&bound).map(|(declared, bound)| (declared.slot, bound.aggregate.fixed_len())).collect();
+        Self { aggregates: bound, ..Self::shaped(class, states, levels(windows)) }
+    }
+
+    fn shaped(class: ClassId, states: Vec<(u16, Option<usize>)>, levels: Vec<Level>) -> Self {
+        let (mut fixed_len, mut variables) = (0, 0);
+        let places = states.iter().map(|(_, size)| match size {
+            Some(size) => {
+                fixed_len += size;
+                Place::Fixed(fixed_len - size, *size)
+            }
+            None => {
+                variables += 1;
+                Place::Variable(variables - 1)
+            }
+        });
+        let places = places.collect();
+        let slots = states.into_iter().map(|(slot, _)| slot).collect();
+        let mut shaped = Self {
+            class,
+            aggregates: Vec::new(),
+            slots,
+            places,
+            fixed_len,
+            variables,
+            levels,
+            fingerprint: 0,
+            watermark: AtomicI64::new(i64::MIN),
+        };
+        shaped.fingerprint = key_hash(shaped.describe().as_bytes()) as u32;
+        shaped
+    }
+
+    /// What has to be known to read rows of this layout, on one line: the class, then hops in µs (`+`: with a bottom), then aggregates
+    /// and the size of their states (`*`: of any length).
+    pub(crate) fn describe(&self) -> String {
+        let levels = self.levels.iter().map(|level| format!(" {}{}", level.hop, if level.bottom { "+" } else { "" }));
+        let states = self.slots.iter().zip(&self.places).map(|(slot, place)| match place {
+            Place::Fixed(_, size) => format!(" {slot}={size}"),
+            Place::Variable(_) => format!(" {slot}=*"),
+        });
+        format!("{}{}{}", self.class.0, levels.collect::<String>(), states.collect::<String>())
+    }
+
+    /// A layout as it was described.
+    pub(crate) fn remembered(line: &str) -> Option<Self> {
+        let mut words = line.split(' ');
+        let class = ClassId(words.next()?.parse().ok()?);
+        let (mut states, mut levels) = (Vec::new(), Vec::new());
+        for word in words {
+            match word.split_once('=') {
+                Some((slot, "*")) => states.push((slot.parse().ok()?, None)),
+                Some((slot, size)) => states.push((slot.parse().ok()?, Some(size.parse().ok()?))),
+                None => {
+                    let hop: i64 = word.trim_end_matches('+').parse().ok().filter(|hop| *hop > 0)?;
+                    levels.push(Level { hop, keep: 0, archive: 0, bottom: word.ends_with('+') });
+                }
+            }
+        }
+        (!levels.is_empty()).then(|| Self::shaped(class, states, levels))
+    }
+
+    /// The class whose updates are aggregated.
+    pub fn class(&self) -> ClassId {
+        self.class
+    }
+    /// The class under which the tiles of an entity are stored.
+    pub(crate) fn live_of(class: ClassId) -> ClassId {
+        ClassId(class.0 | LIVE)
+    }
+    /// The class under which older tiles are.
+    pub(crate) fn archive(&self) -> ClassId {
+        ClassId(self.class.0 | ARCHIVE)
+    }
+    /// The index of an aggregate by its number.
+    pub(crate) fn index_of(&self, slot: u16) -> Option<usize> {
+        self.slots.iter().position(|known| *known == slot)
+    }
+    pub(crate) fn aggregate(&self, index: usize) -> (&Aggregate, Place) {
+        (&self.aggregates[index].aggregate, self.places[index])
+    }
+    /// The numbers of the aggregates.
+    pub(crate) fn slots(&self) -> &[u16] {
+        &self.slots
+    }
+    pub(crate) fn places(&self) -> &[Place] {
+        &self.places
+    }
+    pub(crate) fn place(&self, index: usize) -> Place {
+        self.places[index]
+    }
+    pub(crate) fn fixed_len(&self) -> usize {
+        self.fixed_len
+    }
+    pub(crate) fn variables(&self) -> usize {
+        self.variables
+    }
+    pub(crate) fn levels(&self) -> &[Level] {
+        &self.levels
+    }
+    /// Tells rows of one layout from those of another.
+    pub(crate) fn fingerprint(&self) -> u32 {
+        self.fingerprint
+    }
+
+    /// Up to where nothing more is to come, but late events: drives roll-over and expiry.
+    pub fn watermark(&self) -> EventTime {
+        EventTime(self.watermark.load(Relaxed))
+    }
+    /// Moves it on; it never goes back.
+    pub fn advance(&self, watermark: EventTime) {
+        self.watermark.fetch_max(watermark.0, Relaxed);
+    }
+
+    /// Calls `each` with the index and input of every aggregate that sees this update.
+    #[inline]
+    pub(crate) fn inputs(&self, update: &UpdateRef<'_>, scratch: &mut Scratch, mut each: impl FnMut(usize, &Input<'_>)) {
+        let block = update.cells;
+        let Scratch { written, computed } = scratch;
+        written.clear();
+        for (slot, cell) in cells(block).into_iter().flatten() {
+            let start = cell.as_ptr() as usize - block.as_ptr() as usize;
+            written.push((slot, start, start + cell.len()));
+        }
+        let find = |slot: FeatureSlot| written.iter().find(|(at, ..)| *at == slot).map(|(_, start, end)| &block[*start..*end]);
+        for (index, bound) in self.aggregates.iter().enumerate() {
+            if !bound.needs.iter().all(|slot| find(*slot).is_some()) {
+                continue;
+            }
+            if let Some(filter) = &bound.filter
+                && filter.evaluate(block) != Value::Bool(true)
+            {
+                continue;
+            }
+            computed.clear();
+            let mut operand = |source: &Source| match source {
+                Source::None => Operand::None,
+                Source::Cell(slot) => Operand::Slot(*slot),
+                Source::Computed(expr) => {
+                    let start = computed.len();
+                    expr.evaluate(block).encode(computed);
+                    Operand::Computed(start, computed.len())
+                }
+            };
+            let [value, by, group] = [&bound.value, &bound.by, &bound.group].map(&mut operand);
+            let bytes = |operand: Operand| match operand {
+                Operand::None => None,
+                Operand::Slot(slot) => find(slot),
+                Operand::Computed(start, end) => Some(&computed[start..end]),
+            };
+            let value = bytes(value).unwrap_or_default();
+            each(index, &Input { value, by: bytes(by), group: bytes(group), version: &update.version });
+        }
+    }
+}
+
+/// Memory that is used again for every update.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    /// Slot, and where its cell is in the cells block.
+    written: Vec<(FeatureSlot, usize, usize)>,
+    computed: Vec<u8>,
+}
+
+#[derive(Clone, Copy)]
+enum Operand {
+    None,
+    Slot(FeatureSlot),
+    Computed(usize, usize),
+}
+
+fn bind(declared: &AggregateDeclaration) -> Bound {
+    let source = |expr: Option<&Expr<FeatureSlot>>| match expr {
+        None => Source::None,
+        Some(Expr::Feature(slot)) => Source::Cell(*slot),
+        Some(expr) => Source::Computed(expr.clone()),
+    };
+    let input = declared.input.as_ref().map(|(expr, _)| expr);
+    let group = declared.group_by.as_ref().map(|(expr, _)| expr);
+    let mut needs: Vec<FeatureSlot> = [input, declared.by.as_ref(), declared.filter.as_ref(), group]
+        .into_iter()
+        .flatten()
+        .flat_map(Expr::features)
+        .copied()
+        .collect();
+    needs.sort_unstable();
+    needs.dedup();
+    let groups_max = declared.group_by.as_ref().map(|(_, max)| *max);
+    Bound {
+        aggregate: Aggregate::new(declared.aggregation, declared.input.as_ref().map(|(_, ty)| *ty), groups_max),
+        value: source(input),
+        by: source(declared.by.as_ref()),
+        group: source(group),
+        filter: declared.filter.clone(),
+        needs,
+    }
+}
+
+fn levels(windows: &[WindowDeclaration]) -> Vec<Level> {
+    let mut hops: Vec<i64> = windows.iter().map(|window| window.hop().micros()).collect();
+    let finest = hops.iter().copied().min().unwrap_or(HEAD.micros());
+    hops.push(if finest % HEAD.micros() == 0 { HEAD.micros() } else { finest });
+    hops.sort_unstable();
+    hops.dedup();
+    assert!(hops.is_sorted_by(|finer, coarser| coarser % finer == 0), "hops nest");
+    (0..hops.len())
+        .map(|index| {
+            let hop = hops[index];
+            let tails = windows.iter().filter(|window| window.hop().micros() == hop);
+            let mut level = Level { hop, keep: 0, archive: 0, bottom: false };
+            for window in tails {
+                match window.length {
+                    WindowLength::Span(span) => level.keep = level.keep.max(span.micros() + hop),
+                    WindowLength::All if window.retention == TimeSpan::ZERO => level.bottom = true,
+                    WindowLength::All => level.archive = i64::MAX,
+                }
+                level.archive = level.archive.max(window.retention.micros());
+            }
+            // The head of the next coarser level's windows.
+            let next = hops.get(index + 1).map_or(0, |next| next + SLACK.max(*next));
+            level.keep = level.keep.max(next).max(hop + SLACK);
+            level
+        })
+        .collect()
+}
+
+/// The end of the tile of `hop` µs that holds `time`.
+pub(crate) fn end_of(time: EventTime, hop: i64) -> i64 {
+    tile_end(time, TimeSpan::from_micros(hop)).0
+}
