@@ -4,7 +4,7 @@ use std::{fmt, marker::PhantomData};
 
 use karst_types::{FeatureValue, Str, TimeSpan, ValueType};
 
-use crate::Location;
+use crate::{Location, WindowedFeature};
 
 /// A named property of an entity. Its fully qualified name is `class.feature`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -104,7 +104,7 @@ impl Feature {
 }
 
 /// A kind of entity: its key and its other features. The key is a feature too, and the first.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct FeatureClass {
     /// The name, which is also the first part of its features' names.
     pub name: String,
@@ -121,6 +121,7 @@ pub struct FeatureClass {
     pub declared_at: Location,
     /// Never empty; the key stands first.
     features: Vec<Feature>,
+    windowed: Vec<WindowedFeature>,
     /// See [`Feature::wrong`].
     pub(crate) wrong: Vec<String>,
 }
@@ -137,6 +138,7 @@ impl FeatureClass {
             tags: Vec::new(),
             declared_at: Location::here(),
             features: vec![key],
+            windowed: Vec::new(),
             wrong: Vec::new(),
         }
     }
@@ -145,6 +147,12 @@ impl FeatureClass {
     #[must_use]
     pub fn feature(mut self, feature: Feature) -> Self {
         self.features.push(feature);
+        self
+    }
+    /// Adds a windowed feature.
+    #[must_use]
+    pub fn windowed(mut self, feature: WindowedFeature) -> Self {
+        self.windowed.push(feature);
         self
     }
     /// Sets how old stored values may be, for features that do not say.
@@ -191,9 +199,20 @@ impl FeatureClass {
     pub fn key(&self) -> &Feature {
         &self.features[0]
     }
-    /// All features, the key first, the others as declared.
+    /// All features, the key first, the others as declared; without the windowed ones, which are not written but computed.
     pub fn features(&self) -> &[Feature] {
         &self.features
+    }
+    /// The windowed features, as declared.
+    pub fn windowed_features(&self) -> &[WindowedFeature] {
+        &self.windowed
+    }
+    /// The hops of all of its windows, the finest first: each divides the next.
+    pub fn hops(&self) -> Vec<TimeSpan> {
+        let mut hops: Vec<TimeSpan> = self.windowed.iter().flat_map(WindowedFeature::hops).collect();
+        hops.sort_unstable();
+        hops.dedup();
+        hops
     }
     /// The feature with this name.
     pub fn get(&self, name: &str) -> Option<&Feature> {
@@ -207,7 +226,11 @@ impl FeatureClass {
     pub fn fqn(&self, feature: &str) -> String {
         format!("{}.{feature}", self.name)
     }
-    /// The fully qualified names of all features, the key first.
+    /// The fully qualified names of the windowed features; each stands for all of its windows.
+    pub fn windowed_fqns(&self) -> impl Iterator<Item = String> {
+        self.windowed.iter().map(|feature| self.fqn(&feature.name))
+    }
+    /// The fully qualified names of all features but the windowed ones, the key first.
     pub fn fqns(&self) -> impl Iterator<Item = String> {
         self.features.iter().map(|feature| self.fqn(&feature.name))
     }

@@ -4,7 +4,7 @@
 //! schema is known at compile time; typed Rust is a fast path, and the macros of `karst-macros` write nothing that cannot
 //! be written by hand.
 //!
-//! Reading order: [`feature`], [`resolver`], [`parse`], [`row`], [`registry`], [`catalog`], [`batch`], [`staleness`], [`plan`].
+//! Reading order: [`feature`], [`windowed`], [`resolver`], [`parse`], [`row`], [`registry`], [`catalog`], [`batch`], [`staleness`], [`plan`].
 //! The two types to start from are [`FeatureClass`] and [`Registry`].
 //!
 //! # By hand
@@ -87,6 +87,9 @@ pub mod name;
 pub mod feature;
 pub use feature::{Feature, FeatureClass, FeatureHandle, FeatureSet, Field, KeyValue};
 
+pub mod windowed;
+pub use windowed::{ResultType, Shape, WindowedFeature};
+
 pub mod resolver;
 pub use resolver::{
     EventTimeField, IntoStreamResolver, MessageKey, MessageSlot, Resolved, ResolverError, StreamDeclaration, StreamResolver,
@@ -103,7 +106,7 @@ pub mod mistake;
 pub use mistake::{Mistake, Mistakes};
 
 pub mod registry;
-pub use registry::{Registry, RegistryBuilder};
+pub use registry::{NamedWindows, Registry, RegistryBuilder};
 mod validate;
 pub use validate::FEATURES_MAX;
 

@@ -6,7 +6,13 @@
 
 use std::collections::HashMap;
 
-use crate::{Feature, FeatureClass, FeatureSet, Location, Mistakes, StreamDeclaration, StreamResolver, validate::validate};
+use karst_types::WindowLength;
+
+use crate::{
+    Feature, FeatureClass, FeatureSet, Location, Mistakes, StreamDeclaration, StreamResolver, WindowedFeature,
+    name::{nearest, suggest},
+    validate::validate,
+};
 
 /// Gathers declarations. See [`Registry`].
 #[derive(Debug, Default)]
@@ -117,6 +123,26 @@ impl Registry {
         let class = &self.classes[class];
         Some((class, &class.features()[feature]))
     }
+    /// The windows that a name stands for: `user.failed_logins__600__` and `user.failed_logins["10m"]` (or with `('10m')`) for
+    /// one, `user.failed_logins` for all. `None` if there is no such windowed feature.
+    ///
+    /// # Errors
+    /// It has no such window; says which it has.
+    pub fn windowed(&self, name: &str) -> Option<Result<NamedWindows<'_>, String>> {
+        let (base, window) = split_window(name);
+        let (class, base) = base.split_once('.')?;
+        let class = self.class(class)?;
+        let index = class.windowed_features().iter().position(|feature| feature.name == base)?;
+        let feature = &class.windowed_features()[index];
+        let windows = match window {
+            None => feature.windows.clone(),
+            Some(asked) => match asked.parse().ok().filter(|asked| feature.windows.contains(asked)) {
+                Some(window) => vec![window],
+                None => return Some(Err(no_such_window(class, feature))),
+            },
+        };
+        Some(Ok(NamedWindows { class, index, windows }))
+    }
     /// The names of the sources, as declared.
     pub fn sources(&self) -> impl ExactSizeIterator<Item = &str> {
         self.sources.iter().map(String::as_str)
@@ -139,8 +165,76 @@ impl Registry {
     }
     /// The class or feature name that `name` is probably a slip of, in words.
     pub fn suggest(&self, name: &str) -> Option<String> {
-        let features = self.classes.iter().flat_map(FeatureClass::fqns);
-        let names: Vec<String> = features.chain(self.classes.iter().map(|class| class.name.clone())).collect();
-        crate::name::suggest(name, names.iter().map(String::as_str))
+        let (base, window) = split_window(name);
+        let windowed: Vec<String> = self.classes.iter().flat_map(FeatureClass::windowed_fqns).collect();
+        let features: Vec<String> = self.classes.iter().flat_map(FeatureClass::fqns).collect();
+        let classes = self.classes.iter().map(|class| class.name.as_str());
+        let names: Vec<&str> = features.iter().chain(&windowed).map(String::as_str).chain(classes).collect();
+        if window.is_some()
+            && let Some(near) = nearest(base, windowed.iter().map(String::as_str))
+        {
+            return Some(format!("did you mean \"{near}{}\"?", &name[base.len()..]));
+        }
+        suggest(name, names)
+    }
+}
+
+/// Windows of one windowed feature.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NamedWindows<'a> {
+    /// The class.
+    pub class: &'a FeatureClass,
+    /// The feature's place in [`FeatureClass::windowed_features`].
+    pub index: usize,
+    /// The windows.
+    pub windows: Vec<WindowLength>,
+}
+
+impl<'a> NamedWindows<'a> {
+    /// The feature.
+    pub fn feature(&self) -> &'a WindowedFeature {
+        &self.class.windowed_features()[self.index]
+    }
+    /// The fully qualified names, such as `user.failed_logins__600__`, one for each window.
+    pub fn fqns(&self) -> impl Iterator<Item = String> {
+        self.windows.iter().map(|window| self.class.fqn(&window.feature_name(&self.feature().name)))
+    }
+}
+
+/// The name before the window, and the window, as a query writes them: `user.x["10m"]`, `user.x('10m')`, `user.x__600__`.
+fn split_window(name: &str) -> (&str, Option<String>) {
+    for (open, close) in [('[', ']'), ('(', ')')] {
+        if let Some((base, window)) = name.strip_suffix(close).and_then(|name| name.split_once(open)) {
+            let plain = |quote| window.strip_prefix(quote)?.strip_suffix(quote);
+            return (base, Some(plain('"').or_else(|| plain('\'')).unwrap_or(window).to_owned()));
+        }
+    }
+    match name.strip_suffix("__").and_then(|name| name.rsplit_once("__")) {
+        Some((base, "all")) => (base, Some("all".to_owned())),
+        Some((base, seconds)) => (base, Some(format!("{seconds}s"))),
+        None => (name, None),
+    }
+}
+
+fn no_such_window(class: &FeatureClass, feature: &WindowedFeature) -> String {
+    let windows: Vec<String> = feature.windows.iter().map(|window| format!("\"{window}\"")).collect();
+    format!("\"{}\" has the windows {}", class.fqn(&feature.name), windows.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_may_be_written_in_four_ways() {
+        let ten = Some("10m".to_owned());
+        for name in ["user.x[\"10m\"]", "user.x['10m']", "user.x(\"10m\")", "user.x[10m]"] {
+            assert_eq!(split_window(name), ("user.x", ten.clone()), "{name}");
+        }
+        assert_eq!(split_window("user.x__600__"), ("user.x", Some("600s".to_owned())));
+        assert_eq!(split_window("user.x_y__all__"), ("user.x_y", Some("all".to_owned())));
+        for name in ["user.x", "user.x__", "__", "", "[", "user.x]"] {
+            assert_eq!(split_window(name), (name, None));
+        }
     }
 }

@@ -11,6 +11,8 @@ use crate::{
     name::{suggest, wrong_name, wrong_source_name},
 };
 
+mod windowed;
+
 /// Most features of one class: slots stay small, and a row of all of them stays under a megabyte for numbers.
 pub const FEATURES_MAX: usize = 4096;
 
@@ -31,6 +33,7 @@ pub(crate) fn validate(declared: &RegistryBuilder) -> Result<(), Mistakes> {
     }
     check_sources(&declared.sources, &mut found);
     check_resolvers(declared, &first_class, &mut found);
+    declared.classes.iter().for_each(|class| windowed::check_written(class, &declared.resolvers, &mut found));
     found.into_result()
 }
 
@@ -72,6 +75,7 @@ fn check_class(class: &FeatureClass, found: &mut Found) {
             first.insert(&feature.name, feature);
         }
     }
+    windowed::check(class, found);
 }
 
 fn check_staleness(what: &str, span: Option<TimeSpan>, at: &Location, found: &mut Found) {
@@ -166,6 +170,12 @@ fn check_outputs(resolver: &StreamDeclaration, classes: &HashMap<&str, &FeatureC
         }
         let Some((class, feature)) = known(output, classes) else {
             unknown = true;
+            if windowed::is_one(output, classes) {
+                let what = format!("resolver \"{name}\" writes \"{output}\", which is a windowed feature");
+                let hint = "write the features that it is computed from; it follows them by itself";
+                found.add_with(Some(at), what, Some(hint.to_owned()));
+                continue;
+            }
             not_declared(at, &format!("resolver \"{name}\" writes feature \"{output}\""), output, classes, found);
             continue;
         };

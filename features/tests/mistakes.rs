@@ -2,9 +2,9 @@
 
 use karst_features::{
     Feature, FeatureClass, Location, MessageSlot, OutputType, Registry, RegistryBuilder, ResolverError, StreamDeclaration,
-    StreamResolver, UpdateWriter,
+    StreamResolver, UpdateWriter, WindowedFeature,
 };
-use karst_types::{Message, MessageSchema, TimeSpan, ValueType};
+use karst_types::{Aggregation, Message, MessageSchema, TimeSpan, ValueType};
 
 macro_rules! message {
     ($name:ident) => {
@@ -256,5 +256,29 @@ fn keys_of_the_message_are_checked_like_outputs() {
   6. resolver \"no_key\" does not write \"user.id\", the key of feature class \"user\"
      at resolvers.rs:4:1
      hint: the key says whose values they are: add it to the outputs, or take it from the message by `keys(…)`",
+    );
+}
+
+#[test]
+fn a_windowed_feature_follows_updates_and_is_never_written_by_a_resolver() {
+    let count = |name: &str| WindowedFeature::new(name, Aggregation::Count).windows(["10m"]).declared_at(at(5));
+    let mut builder = Registry::builder();
+    let class = user().windowed(count("seen")).windowed(count("paged").filter("last_page == \"/\" && clicks > 1"));
+    builder.add_class(class).add_source_at("clicks", Location::at("main.rs", 1, 1));
+    builder.add_resolver(&Resolver::<Click>::at(1, "one", "clicks", &["user.id", "user.seen"]));
+    builder.add_resolver(&Resolver::<Click>::at(2, "two", "clicks", &["user.id", "user.seen__600__"]));
+    builder.add_resolver(&Resolver::<Click>::at(3, "three", "clicks", &["user.id", "user.clicks"]));
+    check(
+        builder,
+        "3 mistakes in the declarations:\n  \
+         1. resolver \"one\" writes \"user.seen\", which is a windowed feature\n     \
+              at resolvers.rs:1:1\n     \
+              hint: write the features that it is computed from; it follows them by itself\n  \
+         2. resolver \"two\" writes \"user.seen__600__\", which is a windowed feature\n     \
+              at resolvers.rs:2:1\n     \
+              hint: write the features that it is computed from; it follows them by itself\n  \
+         3. windowed feature \"user.paged\" needs updates that write \"user.clicks\" and \"user.last_page\", and no resolver writes them together\n     \
+              at classes.rs:5:5\n     \
+              hint: an update counts if it writes every feature that the expressions mention",
     );
 }

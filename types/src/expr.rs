@@ -1,11 +1,13 @@
 //! Expressions over the features that one update writes: the input, the filter and the group of a windowed aggregate.
 //!
-//! They are data, so that a declaration can be printed, compared and made by any front end; [`Function`] lets Rust code in.
+//! They are data, so that a declaration can be printed, read, compared and made by any front end; [`Function`] lets Rust code in.
 //! Null goes through everything but `is_null`, `and` and `or` (three-valued, as in SQL); a filter takes null for false.
 
 use std::{cmp::Ordering, fmt, sync::Arc};
 
 use crate::{FeatureSlot, Value, ValueType, update::cells};
+
+mod parse;
 
 /// An expression; `F` names a feature: by name where it is declared, by slot where it runs.
 #[derive(Clone, PartialEq, Debug)]
@@ -271,8 +273,16 @@ impl<F: fmt::Display> fmt::Display for Expr<F> {
             Self::Value(Value::Str(value)) => write!(f, "{value:?}"),
             Self::Value(value) => write!(f, "{value:?}"),
             Self::Unary(Unary::Not, of) => write!(f, "!{of}"),
-            Self::Unary(Unary::Neg, of) => write!(f, "-{of}"),
-            Self::Unary(Unary::IsNull, of) => write!(f, "{of}.is_null()"),
+            Self::Unary(Unary::Neg, of) => match **of {
+                // `-1.is_null()` would be `(-1).is_null()`.
+                Self::Unary(Unary::IsNull, _) => write!(f, "-({of})"),
+                _ => write!(f, "-{of}"),
+            },
+            Self::Unary(Unary::IsNull, of) => match **of {
+                // `!a.is_null()` would be `!(a.is_null())`.
+                Self::Unary(Unary::Not | Unary::Neg, _) => write!(f, "({of}).is_null()"),
+                _ => write!(f, "{of}.is_null()"),
+            },
             Self::Binary(op, a, b) => write!(f, "({a} {op} {b})"),
             Self::Call(function, args) => {
                 write!(f, "{}(", function.name)?;

@@ -39,7 +39,7 @@ pub mod expr;
 pub use expr::Expr;
 
 pub mod window;
-pub use window::{Aggregation, WindowKind, WindowLength};
+pub use window::{AggregateSlot, Aggregation, WindowKind, WindowLength};
 
 pub mod outcome;
 pub use outcome::{DeadLetter, Outcome, Outcomes, Reason};

@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{EventTime, TimeSpan, ValueType};
 
+/// The dense number of an aggregate inside its feature class (assigned once by what it aggregates, and stored): all windowed
+/// features of the same aggregate share its tiles.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct AggregateSlot(pub u16);
+
 /// What is made of the values in a window. Nulls are passed over, but by `Count`, which counts rows.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
