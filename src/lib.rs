@@ -32,7 +32,7 @@ pub use karst_types::{
 
 /// What a program that declares features begins with: `use karst::prelude::*;`
 pub mod prelude {
-    pub use karst_features::updates;
+    pub use karst_features::{Groups, Windowed, updates};
     pub use karst_macros::{Message, Updates, features, stream};
     pub use karst_types::{EventTime, Invalid, Message, Record, Str, TimeSpan, Value};
 

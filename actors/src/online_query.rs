@@ -319,6 +319,16 @@ impl OnlineQuery {
                 return answer;
             }
             Read::Stored { entity, feature, limit, writers } => (*entity, *feature, limit, writers),
+            Read::Windowed { entity, .. } => {
+                answer.pkey = Some(values[plan.entities[*entity].input].clone());
+                answer.error = Some(QueryError {
+                    code: ErrorCode::ResolverNotFound,
+                    message: format!("no tiles are kept of windowed feature \"{}\"", output.fqn),
+                    feature: Some(output.fqn.clone()),
+                    resolver: None,
+                });
+                return answer;
+            }
         };
         answer.pkey = Some(values[plan.entities[entity].input].clone());
         answer.source = writers.join(", ");

@@ -12,13 +12,17 @@
 //! class 0 user id
 //! feature 0 0 str id
 //! feature 0 1 int? clicks
+//! aggregate 0 0 int - - sum(clicks) where (clicks > 0)
 //! ```
+//!
+//! An aggregate stands for the tiles of all windowed features that compute it: its class, its slot, the types of its input, its
+//! `by` and its group, and [`WindowedFeature::aggregate`], which is its name.
 
 use std::{collections::HashMap, fmt, fmt::Write as _};
 
-use karst_types::{ClassId, Domain, FeatureId, FeatureSlot, Retry, SourceId, ValueType};
+use karst_types::{AggregateSlot, ClassId, Domain, FeatureId, FeatureSlot, Retry, SourceId, ValueType};
 
-use crate::{Mistakes, Registry, mistake::Found, validate::FEATURES_MAX};
+use crate::{FeatureClass, Mistakes, Registry, WindowedFeature, mistake::Found, validate::FEATURES_MAX};
 
 const HEADER: &str = "karst-catalog 1";
 
@@ -41,6 +45,30 @@ pub struct CatalogClass {
     features: Vec<CatalogFeature>,
     /// Positions in `features`.
     named: HashMap<String, u16>,
+    aggregates: Vec<CatalogAggregate>,
+    /// Positions in `aggregates`.
+    aggregate_named: HashMap<String, u16>,
+}
+
+/// An aggregate that the catalog knows. Its tiles are stored under its slot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CatalogAggregate {
+    /// What it aggregates: [`WindowedFeature::aggregate`].
+    pub text: String,
+    /// The types of its input, its `by` and its group; `None` where it has none.
+    pub types: [Option<ValueType>; 3],
+}
+
+impl CatalogAggregate {
+    /// That of a windowed feature of `class`.
+    fn of(class: &FeatureClass, feature: &WindowedFeature) -> Self {
+        let types = [&feature.input, &feature.by, &feature.group_by]
+            .map(|expr| expr.as_ref().and_then(|expr| WindowedFeature::type_of(class, expr)));
+        Self { text: feature.aggregate(), types }
+    }
+    fn type_names(&self) -> String {
+        self.types.map(|ty| ty.map_or_else(|| "-".to_owned(), |ty| ty.to_string())).join(" ")
+    }
 }
 
 /// A feature that the catalog knows. The key has a slot like every feature, but no stored values.
@@ -103,6 +131,14 @@ impl CatalogClass {
     pub fn slot(&self, feature: &str) -> Option<FeatureSlot> {
         self.named.get(feature).copied().map(FeatureSlot)
     }
+    /// All aggregates ever declared; the position is the slot.
+    pub fn aggregates(&self) -> &[CatalogAggregate] {
+        &self.aggregates
+    }
+    /// The slot of an aggregate, by its text ([`WindowedFeature::aggregate`]).
+    pub fn aggregate_slot(&self, text: &str) -> Option<AggregateSlot> {
+        self.aggregate_named.get(text).copied().map(AggregateSlot)
+    }
     /// The type of the key.
     pub fn key_type(&self) -> Option<ValueType> {
         self.slot(&self.key).map(|slot| self.features[usize::from(slot.0)].ty)
@@ -111,6 +147,12 @@ impl CatalogClass {
         let slot = self.features.len();
         self.named.insert(feature.name.clone(), slot as u16);
         self.features.push(feature);
+        slot
+    }
+    fn push_aggregate(&mut self, aggregate: CatalogAggregate) -> usize {
+        let slot = self.aggregates.len();
+        self.aggregate_named.insert(aggregate.text.clone(), slot as u16);
+        self.aggregates.push(aggregate);
         slot
     }
 }
@@ -136,6 +178,10 @@ impl Catalog {
     /// The slot of a feature in its class.
     pub fn slot(&self, class: ClassId, feature: &str) -> Option<FeatureSlot> {
         self.class(class)?.slot(feature)
+    }
+    /// The slot of an aggregate in its class, by its text ([`WindowedFeature::aggregate`]).
+    pub fn aggregate_slot(&self, class: ClassId, text: &str) -> Option<AggregateSlot> {
+        self.class(class)?.aggregate_slot(text)
     }
     /// The id of a feature by its fully qualified name.
     pub fn feature_id(&self, fqn: &str) -> Option<FeatureId> {
@@ -206,13 +252,16 @@ impl Catalog {
             for feature in class.features() {
                 known.reconcile_feature(id, feature, &mut changes, &mut found);
             }
+            for feature in class.windowed_features() {
+                known.reconcile_aggregate(id, class, feature, &mut changes, &mut found);
+            }
         }
         found.into_result()?;
         *self = next;
         Ok(changes)
     }
 
-    fn class_or_new(&mut self, class: &crate::FeatureClass, changes: &mut CatalogChanges, found: &mut Found) -> Option<usize> {
+    fn class_or_new(&mut self, class: &FeatureClass, changes: &mut CatalogChanges, found: &mut Found) -> Option<usize> {
         if let Some(id) = self.class_id(&class.name) {
             return Some(usize::from(id.0));
         }
@@ -231,7 +280,14 @@ impl Catalog {
 
     fn push_class(&mut self, name: String, key: String) {
         self.class_named.insert(name.clone(), self.classes.len() as u16);
-        self.classes.push(CatalogClass { name, key, features: Vec::new(), named: HashMap::new() });
+        self.classes.push(CatalogClass {
+            name,
+            key,
+            features: Vec::new(),
+            named: HashMap::new(),
+            aggregates: Vec::new(),
+            aggregate_named: HashMap::new(),
+        });
     }
 
     /// As text, for the store.
@@ -246,6 +302,9 @@ impl Catalog {
             for (slot, feature) in class.features.iter().enumerate() {
                 let null = if feature.nullable { "?" } else { "" };
                 let _ = writeln!(text, "feature {id} {slot} {}{null} {}", feature.ty, feature.name);
+            }
+            for (slot, aggregate) in class.aggregates.iter().enumerate() {
+                let _ = writeln!(text, "aggregate {id} {slot} {} {}", aggregate.type_names(), aggregate.text);
             }
         }
         text
@@ -301,7 +360,22 @@ impl Catalog {
                 let ty = type_named(ty).ok_or_else(|| format!("\"{ty}\" is not a type"))?;
                 known.push(CatalogFeature { name: name.to_owned(), ty, nullable });
             }
-            _ => return Err(format!("expected a new source, class or feature, got \"{line}\"")),
+            ["aggregate", class, slot, input, by, group, ..] => {
+                let last = self.classes.len().checked_sub(1).ok_or("an aggregate stands before the first class")?;
+                in_order(class, last)?;
+                let known = &mut self.classes[last];
+                in_order(slot, known.aggregates.len())?;
+                let text = line.splitn(7, ' ').nth(6).unwrap_or_default(); // it has blanks of its own
+                if text.is_empty() || known.aggregate_slot(text).is_some() {
+                    return Err(format!("aggregate \"{text}\" has no text, or stands twice"));
+                }
+                let [input, by, group] = [input, by, group].map(|ty| match ty {
+                    "-" => Ok(None),
+                    ty => type_named(ty).map(Some).ok_or_else(|| format!("\"{ty}\" is not a type")),
+                });
+                known.push_aggregate(CatalogAggregate { text: text.to_owned(), types: [input?, by?, group?] });
+            }
+            _ => return Err(format!("expected a new source, class, feature or aggregate, got \"{line}\"")),
         }
         Ok(())
     }
@@ -339,6 +413,44 @@ impl CatalogClass {
             changes
                 .lines
                 .push(format!("feature {fqn}: {}", if feature.nullable { "may be null" } else { "may no longer be null" }));
+        }
+    }
+
+    fn reconcile_aggregate(
+        &mut self,
+        id: usize,
+        class: &FeatureClass,
+        feature: &WindowedFeature,
+        changes: &mut CatalogChanges,
+        found: &mut Found,
+    ) {
+        let (fqn, at) = (class.fqn(&feature.name), &feature.declared_at);
+        let aggregate = CatalogAggregate::of(class, feature);
+        let Some(slot) = self.aggregate_slot(&aggregate.text) else {
+            if self.aggregates.len() >= FEATURES_MAX {
+                let what =
+                    format!("windowed feature \"{fqn}\": {FEATURES_MAX} aggregates of the class have been used, none is left");
+                found.add(at, what);
+                return;
+            }
+            let line = format!("aggregate {} of {}", aggregate.text, self.name);
+            let slot = self.push_aggregate(aggregate);
+            changes.lines.push(format!("{line}: slot {slot} of class {id}"));
+            return;
+        };
+        let known = &self.aggregates[usize::from(slot.0)];
+        if known.types != aggregate.types {
+            // Features keep their types, so it is a function's.
+            found.add_with(
+                Some(at),
+                format!(
+                    "windowed feature \"{fqn}\": the types of input, by and group of {} were {} and are now {}",
+                    known.text,
+                    known.type_names(),
+                    aggregate.type_names()
+                ),
+                Some("tiles of the old types are stored: give the function that changed another name".to_owned()),
+            );
         }
     }
 }
@@ -414,7 +526,7 @@ mod tests {
         check("class 0 user id\nfeature 0 0 text id", "catalog line 3: \"text\" is not a type");
         check("class 0 user id\nfeature 0 0 str name", "catalog line 3: class 0 \"user\" has no feature \"id\", its key");
         check("class 0 user id\nfeature 0 0 str id\nfeature 0 1 str id", "catalog line 4: feature \"id\" stands twice");
-        check("nonsense", "catalog line 2: expected a new source, class or feature, got \"nonsense\"");
+        check("nonsense", "catalog line 2: expected a new source, class, feature or aggregate, got \"nonsense\"");
         assert_eq!(
             Catalog::from_text("karst-catalog 2\n").unwrap_err().to_string(),
             "catalog line 1: expected \"karst-catalog 1\", got \"karst-catalog 2\""
@@ -444,5 +556,55 @@ mod tests {
         let mistakes = catalog.reconcile(&other_key_type).unwrap_err();
         assert_eq!(mistakes.iter().next().unwrap().what, "the type of feature \"user.id\" was str and is now int");
         assert_eq!(catalog, before);
+    }
+    #[test]
+    fn an_aggregate_keeps_its_slot_whatever_its_windows_and_features_are_called() {
+        use karst_types::Aggregation::{Count, Max, Sum};
+        let class = |features: Vec<WindowedFeature>| {
+            let class = user(&[("a", ValueType::Int), ("b", ValueType::Str)]);
+            registry(&[features.into_iter().fold(class, FeatureClass::windowed)], &[])
+        };
+        let feature = |name: &str, aggregation| WindowedFeature::new(name, aggregation).windows(["1h"]);
+        let mut catalog = Catalog::new();
+        let sum = || feature("total", Sum).input("a").filter("b == \"x  y\\n\"");
+        catalog.reconcile(&class(vec![feature("n", Count), sum()])).unwrap();
+        let changes = catalog
+            .reconcile(&class(vec![feature("most", Max).input("b").group_by("a"), sum().windows(["1d"]), feature("m", Count)]))
+            .unwrap();
+        assert_eq!(changes.to_string(), "aggregate max(b) per a of user: slot 2 of class 0");
+        let slot = |text: &str| catalog.aggregate_slot(ClassId(0), text);
+        assert_eq!(slot("count"), Some(AggregateSlot(0)));
+        assert_eq!(slot("sum(a) where (b == \"x  y\\n\")"), Some(AggregateSlot(1)));
+        assert_eq!(slot("max(b)"), None);
+        let text = catalog.to_text();
+        assert!(text.ends_with(
+            "feature 0 2 str? b\n\
+             aggregate 0 0 - - - count\n\
+             aggregate 0 1 int - - sum(a) where (b == \"x  y\\n\")\n\
+             aggregate 0 2 str - int max(b) per a\n"
+        ));
+        assert_eq!(Catalog::from_text(&text), Ok(catalog));
+        let refused = |line: &str| Catalog::from_text(&format!("{text}{line}")).unwrap_err().what;
+        assert_eq!(refused("aggregate 0 3 - - - count"), "aggregate \"count\" has no text, or stands twice");
+        assert_eq!(refused("aggregate 0 3 - - -"), "aggregate \"\" has no text, or stands twice");
+        assert_eq!(refused("aggregate 0 9 - - - mean(a)"), "expected id 3, got \"9\"");
+        assert_eq!(refused("aggregate 0 3 text - - mean(a)"), "\"text\" is not a type");
+    }
+
+    #[test]
+    fn an_aggregate_whose_function_gives_another_type_is_refused() {
+        use karst_types::{Aggregation, Expr, Value, expr::Function};
+        let class = |ty| {
+            let f = Expr::Call(Function::new("f", ty, |_| Value::Null), vec![Expr::Feature("a".to_owned())]);
+            let feature = WindowedFeature::new("most", Aggregation::Max).windows(["1h"]).input(f);
+            registry(&[user(&[("a", ValueType::Int)]).windowed(feature)], &[])
+        };
+        let mut catalog = Catalog::new();
+        catalog.reconcile(&class(ValueType::Int)).unwrap();
+        let mistakes = catalog.reconcile(&class(ValueType::Str)).unwrap_err();
+        assert_eq!(
+            mistakes.iter().next().unwrap().what,
+            "windowed feature \"user.most\": the types of input, by and group of max(f(a)) were int - - and are now str - -"
+        );
     }
 }

@@ -251,6 +251,11 @@ pub trait FeatureSet: 'static {
 
 /// The feature at `INDEX` of a class, the key having index 0: the type of its values. It is what `Updates![User::id]`
 /// looks up in the type system.
+#[diagnostic::on_unimplemented(
+    message = "a resolver cannot write a windowed feature of `{Self}`",
+    label = "it is computed from the updates of its class",
+    note = "write the features that its expressions mention; it follows them by itself"
+)]
 pub trait Field<const INDEX: usize> {
     /// The type of the feature's values.
     type Value: FeatureValue;

@@ -4,7 +4,7 @@
 //! schema is known at compile time; typed Rust is a fast path, and the macros of `karst-macros` write nothing that cannot
 //! be written by hand.
 //!
-//! Reading order: [`feature`], [`windowed`], [`resolver`], [`parse`], [`row`], [`registry`], [`catalog`], [`batch`], [`staleness`], [`plan`].
+//! Reading order: [`feature`], [`windowed`], [`windowed_type`], [`function`], [`resolver`], [`parse`], [`row`], [`registry`], [`catalog`], [`batch`], [`staleness`], [`plan`].
 //! The two types to start from are [`FeatureClass`] and [`Registry`].
 //!
 //! # By hand
@@ -90,6 +90,11 @@ pub use feature::{Feature, FeatureClass, FeatureHandle, FeatureSet, Field, KeyVa
 pub mod windowed;
 pub use windowed::{ResultType, Shape, WindowedFeature};
 
+pub mod windowed_type;
+pub use windowed_type::{Groups, Windowed, WindowedHandle, WindowedResult, WindowedType};
+
+pub mod function;
+
 pub mod resolver;
 pub use resolver::{
     EventTimeField, IntoStreamResolver, MessageKey, MessageSlot, Resolved, ResolverError, StreamDeclaration, StreamResolver,
@@ -111,7 +116,7 @@ mod validate;
 pub use validate::FEATURES_MAX;
 
 pub mod catalog;
-pub use catalog::{Catalog, CatalogChanges, CatalogClass, CatalogError, CatalogFeature};
+pub use catalog::{Catalog, CatalogAggregate, CatalogChanges, CatalogClass, CatalogError, CatalogFeature};
 
 pub mod batch;
 pub use batch::{BatchResolver, EventBatch, Ran, UpdateWriter, bind};

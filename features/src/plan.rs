@@ -6,6 +6,7 @@
 //! ```text
 //! user by input user.id
 //!   user.last_page str: stored (user@1), max staleness 1d (feature), written by on_click
+//!   user.clicks__600__ int: windowed (user#0), count over 10m in hops of 1m
 //! ```
 
 use std::{
@@ -13,16 +14,17 @@ use std::{
     fmt,
 };
 
-use karst_types::{ClassId, EntityKey, FeatureId, TimeSpan, Value, ValueType};
+use karst_types::{AggregateSlot, ClassId, EntityKey, FeatureId, TimeSpan, Value, ValueType, WindowKind, WindowLength};
 
-use crate::{Catalog, Feature, FeatureClass, Registry, StalenessLimit, name, staleness};
+use crate::{Catalog, Feature, FeatureClass, NamedWindows, Registry, ResultType, Shape, StalenessLimit, name, staleness};
 
 /// What is asked for, without values.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PlanRequest<'a> {
     /// Fully qualified names of the features whose values are given, among them the keys.
     pub inputs: &'a [String],
-    /// Fully qualified names of the features that are wanted; the name of a class stands for all of its features.
+    /// Fully qualified names of the features that are wanted; the name of a class stands for all of its features, that of a
+    /// windowed feature for all of its windows. One window is `user.clicks__600__`, or `user.clicks["10m"]`.
     pub outputs: &'a [String],
     /// Limits that override the declared ones, by feature or by class; the feature's own comes first.
     pub staleness: &'a [(String, TimeSpan)],
@@ -55,12 +57,14 @@ pub struct PlannedEntity {
 }
 
 /// One output, and where its value comes from.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct PlannedOutput {
-    /// The fully qualified name.
+    /// The fully qualified name: `user.clicks__600__` for a window.
     pub fqn: String,
-    /// The type of its values.
+    /// The type of its values; of a list or of groups, that of each.
     pub ty: ValueType,
+    /// How many values it has.
+    pub shape: Shape,
     /// Whether they may be null.
     pub nullable: bool,
     /// Where the value comes from.
@@ -68,7 +72,7 @@ pub struct PlannedOutput {
 }
 
 /// Where the value of an output comes from.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Read {
     /// From the query itself: the index in [`PlanRequest::inputs`]. A key is always answered so.
     Input(usize),
@@ -82,6 +86,23 @@ pub enum Read {
         limit: StalenessLimit,
         /// The stream resolvers that write it.
         writers: Vec<String>,
+    },
+    /// Computed from the tiles of a window.
+    Windowed {
+        /// Index in [`Plan::entities`].
+        entity: usize,
+        /// The class.
+        class: ClassId,
+        /// Index in [`FeatureClass::windowed_features`].
+        feature: usize,
+        /// The window.
+        window: WindowLength,
+        /// Where its aggregate's state is kept.
+        aggregate: AggregateSlot,
+        /// Stands in where the result is null; of the output's type, or null.
+        default: Value,
+        /// What is computed, in words.
+        about: String,
     },
 }
 
@@ -182,14 +203,18 @@ impl Plan {
         for (index, planned) in self.entities.iter().enumerate() {
             lines.push(format!("{} by input {}", planned.class_name, planned.key_fqn));
             for output in &self.outputs {
-                let Read::Stored { entity, feature, limit, writers } = &output.read else { continue };
-                if *entity != index {
-                    continue;
-                }
-                let writers = if writers.is_empty() { "no resolver".to_owned() } else { writers.join(", ") };
-                let (fqn, ty) = (&output.fqn, output.ty);
-                let place = format!("{}@{}", planned.class_name, feature.slot.0);
-                lines.push(format!("  {fqn} {ty}: stored ({place}), {limit}, written by {writers}"));
+                let from = match &output.read {
+                    Read::Stored { entity, feature, limit, writers } if *entity == index => {
+                        let writers = if writers.is_empty() { "no resolver".to_owned() } else { writers.join(", ") };
+                        format!("stored ({}@{}), {limit}, written by {writers}", planned.class_name, feature.slot.0)
+                    }
+                    Read::Windowed { entity, aggregate, about, .. } if *entity == index => {
+                        format!("windowed ({}#{}), {about}", planned.class_name, aggregate.0)
+                    }
+                    _ => continue,
+                };
+                let ty = ResultType { ty: output.ty, shape: output.shape };
+                lines.push(format!("  {} {ty}: {from}", output.fqn));
             }
         }
         lines.extend(self.errors.iter().map(|error| format!("error: {error}")));
@@ -202,8 +227,8 @@ struct Planner<'a> {
     catalog: &'a Catalog,
     /// Overrides by feature or class.
     staleness: HashMap<&'a str, TimeSpan>,
-    /// Index of each input.
-    inputs: HashMap<&'a str, usize>,
+    /// Index of each input, by fully qualified name.
+    inputs: HashMap<String, usize>,
     /// Outputs that are planned, or failed, already.
     planned: HashSet<String>,
     /// Index in the plan of each class's entity.
@@ -214,21 +239,42 @@ struct Planner<'a> {
 impl<'a> Planner<'a> {
     fn read_inputs(&mut self, inputs: &'a [String]) {
         for (index, input) in inputs.iter().enumerate() {
-            if self.registry.feature(input).is_none() {
-                self.unknown("input", input);
-            } else if self.inputs.insert(input, index).is_some() {
+            let Some(fqn) = self.input_fqn(input) else { continue };
+            if self.inputs.insert(fqn, index).is_some() {
                 let message = format!("input \"{input}\" is given twice");
                 self.plan.errors.push(PlanError::new(PlanErrorKind::DuplicateInput, input, message, None));
             }
         }
     }
 
+    /// The one feature that an input names; else a mistake.
+    fn input_fqn(&mut self, input: &str) -> Option<String> {
+        if self.registry.feature(input).is_some() {
+            return Some(input.to_owned());
+        }
+        match self.registry.windowed(input) {
+            Some(Ok(named)) if named.windows.len() == 1 => return named.fqns().next(),
+            Some(Ok(named)) => {
+                let message = format!("input \"{input}\" has several windows, and one value");
+                let hint = named.fqns().next().map(|first| format!("name one of them, such as \"{first}\""));
+                self.plan.errors.push(PlanError::new(PlanErrorKind::UnknownFeature, input, message, hint));
+            }
+            Some(Err(windows)) => self.no_such_window("input", input, windows),
+            None => self.unknown("input", input),
+        }
+        None
+    }
+
     fn read_staleness(&mut self, overrides: &'a [(String, TimeSpan)]) {
         for (name, span) in overrides {
-            if self.registry.feature(name).is_none() && self.registry.class(name).is_none() {
-                self.unknown("staleness", name);
-            } else {
+            if self.registry.feature(name).is_some() || self.registry.class(name).is_some() {
                 self.staleness.insert(name, *span);
+            } else if self.registry.windowed(name).is_some() {
+                let message =
+                    format!("staleness \"{name}\" is of a windowed feature: it is computed when asked for, and never stale");
+                self.plan.errors.push(PlanError::new(PlanErrorKind::UnknownFeature, name, message, None));
+            } else {
+                self.unknown("staleness", name);
             }
         }
     }
@@ -238,11 +284,56 @@ impl<'a> Planner<'a> {
             for feature in class.features() {
                 self.plan_feature(class, feature);
             }
+            for (index, feature) in class.windowed_features().iter().enumerate() {
+                self.plan_windows(&NamedWindows { class, index, windows: feature.windows.clone() });
+            }
         } else if let Some((class, feature)) = self.registry.feature(output) {
             self.plan_feature(class, feature);
+        } else if let Some(named) = self.registry.windowed(output) {
+            match named {
+                Ok(named) => self.plan_windows(&named),
+                Err(windows) if self.planned.insert(output.to_owned()) => self.no_such_window("output", output, windows),
+                Err(_) => {}
+            }
         } else if self.planned.insert(output.to_owned()) {
             self.unknown("output", output);
         }
+    }
+
+    fn plan_windows(&mut self, named: &NamedWindows<'a>) {
+        let (class, feature) = (named.class, named.feature());
+        for (fqn, window) in named.fqns().zip(&named.windows) {
+            if !self.planned.insert(fqn.clone()) {
+                continue;
+            }
+            let read = match self.inputs.get(&fqn) {
+                Some(input) => Ok(Read::Input(*input)),
+                None => self.windowed(named, *window, &fqn),
+            };
+            match (read, feature.result_type(class)) {
+                (Ok(read), Some(ResultType { ty, shape })) => {
+                    self.plan.outputs.push(PlannedOutput { fqn, ty, shape, nullable: feature.nullable(), read });
+                }
+                (Err(error), _) => self.plan.errors.push(error),
+                (Ok(_), None) => self.plan.errors.push(not_in_catalog(&fqn)), // a registry was frozen with it: it has a type
+            }
+        }
+    }
+
+    fn windowed(&mut self, named: &NamedWindows<'a>, window: WindowLength, fqn: &str) -> Result<Read, PlanError> {
+        let (class, feature) = (named.class, named.feature());
+        let entity = self.entity(class, fqn)?;
+        let text = feature.aggregate();
+        let class_id = self.plan.entities[entity].class;
+        let aggregate = self.catalog.aggregate_slot(class_id, &text).ok_or_else(|| not_in_catalog(fqn))?;
+        let over = match (feature.kind, window) {
+            (WindowKind::Session { .. }, _) => String::new(), // the text says it
+            (_, WindowLength::All) => " over all time".to_owned(),
+            (_, window) if feature.exact => format!(" over {window}, exact"),
+            (_, window) => format!(" over {window} in hops of {}", feature.hop_of(window)),
+        };
+        let default = feature.default_value(class);
+        Ok(Read::Windowed { entity, class: class_id, feature: named.index, window, aggregate, default, about: text + &over })
     }
 
     fn plan_feature(&mut self, class: &'a FeatureClass, feature: &'a Feature) {
@@ -255,7 +346,10 @@ impl<'a> Planner<'a> {
             None => self.stored(class, feature, &fqn),
         };
         match read {
-            Ok(read) => self.plan.outputs.push(PlannedOutput { fqn, ty: feature.ty, nullable: feature.nullable, read }),
+            Ok(read) => {
+                let (ty, shape) = (feature.ty, Shape::One);
+                self.plan.outputs.push(PlannedOutput { fqn, ty, shape, nullable: feature.nullable, read });
+            }
             Err(error) => self.plan.errors.push(error),
         }
     }
@@ -276,9 +370,9 @@ impl<'a> Planner<'a> {
             return Ok(*entity);
         }
         let key_fqn = class.fqn(&class.key().name);
-        let Some(input) = self.inputs.get(key_fqn.as_str()).copied() else {
+        let Some(input) = self.inputs.get(&key_fqn).copied() else {
             let message = format!("output \"{wanted}\" needs input \"{key_fqn}\", the key of \"{}\"", class.name);
-            let near = name::nearest(&key_fqn, self.inputs.keys().copied());
+            let near = name::nearest(&key_fqn, self.inputs.keys().map(String::as_str));
             let hint = near.map(|near| format!("the inputs have \"{near}\""));
             return Err(PlanError::new(PlanErrorKind::KeyMissing, wanted, message, hint));
         };
@@ -288,6 +382,11 @@ impl<'a> Planner<'a> {
         self.plan.entities.push(PlannedEntity { class: id, class_name, input, key_fqn, key_type: class.key().ty });
         self.entities.insert(&class.name, entity);
         Ok(entity)
+    }
+
+    fn no_such_window(&mut self, role: &str, name: &str, windows: String) {
+        let message = format!("{role} \"{name}\" is not a window of its feature");
+        self.plan.errors.push(PlanError::new(PlanErrorKind::UnknownFeature, name, message, Some(windows)));
     }
 
     fn unknown(&mut self, role: &str, name: &str) {
@@ -392,5 +491,79 @@ mod tests {
         let error = plan.key(entity, &[Value::Str("3".into())]).unwrap_err();
         assert_eq!(error.to_string(), "input \"route.number\": expected a key of type int, got str");
         assert_eq!((error.kind, error.feature.as_deref()), (PlanErrorKind::WrongType, Some("route.number")));
+    }
+    fn windows() -> (Registry, Catalog) {
+        use karst_types::Aggregation;
+
+        use crate::WindowedFeature;
+
+        let failed = WindowedFeature::new("failed", Aggregation::Count).windows(["10m", "all"]).filter("status == \"failed\"");
+        let recent = WindowedFeature::new("recent", Aggregation::LastN(3)).windows(["1d"]).input("status").exact();
+        let user = FeatureClass::new("user", Feature::new::<String>("id"))
+            .feature(Feature::new::<String>("status"))
+            .windowed(failed.clone())
+            .windowed(WindowedFeature { name: "failed_day".to_owned(), ..failed.windows(["1d"]) })
+            .windowed(recent)
+            .windowed(WindowedFeature::new("visit", Aggregation::Count).session("30m").default(7i64));
+        let mut builder = Registry::builder();
+        builder.add_class(user);
+        let registry = builder.freeze().unwrap();
+        let mut catalog = Catalog::new();
+        catalog.reconcile(&registry).unwrap();
+        (registry, catalog)
+    }
+
+    #[track_caller]
+    fn check_windows(inputs: &[&str], outputs: &[&str], expected: &str) -> Plan {
+        let (registry, catalog) = windows();
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let request = PlanRequest { inputs: &owned(inputs), outputs: &owned(outputs), staleness: &[] };
+        let plan = Plan::new(&registry, &catalog, &request);
+        assert_eq!(plan.explain(), expected);
+        plan
+    }
+
+    #[test]
+    fn a_class_has_its_windows_among_its_features_and_equal_aggregates_share_their_state() {
+        let plan = check_windows(
+            &["user.id"],
+            &["user"],
+            "user.id str: from the query\n\
+             user by input user.id\n  \
+               user.status str: stored (user@1), max staleness infinity (default), written by no resolver\n  \
+               user.failed__600__ int: windowed (user#0), count where (status == \"failed\") over 10m in hops of 1m\n  \
+               user.failed__all__ int: windowed (user#0), count where (status == \"failed\") over all time\n  \
+               user.failed_day__86400__ int: windowed (user#0), count where (status == \"failed\") over 1d in hops of 1h\n  \
+               user.recent__86400__ list of str: windowed (user#1), last_n(status, 3) over 1d, exact\n  \
+               user.visit__all__ int: windowed (user#2), count session 30m",
+        );
+        let Read::Windowed { feature, window, aggregate, default, .. } = &plan.outputs[6].read else { panic!("a window") };
+        assert_eq!((*feature, *window, *aggregate), (3, WindowLength::All, AggregateSlot(2)));
+        assert_eq!(*default, Value::Int(7));
+    }
+
+    #[test]
+    fn a_window_is_asked_for_by_any_of_its_names_and_answered_once_by_its_own() {
+        check_windows(
+            &["user.id", "user.failed(\"all\")"],
+            &["user.failed[\"10m\"]", "user.failed__600__", "user.failed"],
+            "user.failed__all__ int: from the query\n\
+             user by input user.id\n  \
+               user.failed__600__ int: windowed (user#0), count where (status == \"failed\") over 10m in hops of 1m",
+        );
+    }
+
+    #[test]
+    fn a_window_that_is_not_there_is_told_with_those_that_are() {
+        check_windows(
+            &["user.id", "user.failed", "user.failed[\"2m\"]"],
+            &["user.failed[\"11m\"]", "user.failed[\"11m\"]", "user.faild[\"10m\"]", "user.visit"],
+            "user by input user.id\n  \
+               user.visit__all__ int: windowed (user#2), count session 30m\n\
+             error: input \"user.failed\" has several windows, and one value; name one of them, such as \"user.failed__600__\"\n\
+             error: input \"user.failed[\"2m\"]\" is not a window of its feature; \"user.failed\" has the windows \"10m\", \"all\"\n\
+             error: output \"user.failed[\"11m\"]\" is not a window of its feature; \"user.failed\" has the windows \"10m\", \"all\"\n\
+             error: output \"user.faild[\"10m\"]\" is not a feature; did you mean \"user.failed[\"10m\"]\"?",
+        );
     }
 }

@@ -6,10 +6,10 @@
 
 use std::collections::HashMap;
 
-use karst_types::WindowLength;
+use karst_types::{ValueType, WindowLength};
 
 use crate::{
-    Feature, FeatureClass, FeatureSet, Location, Mistakes, StreamDeclaration, StreamResolver, WindowedFeature,
+    Feature, FeatureClass, FeatureSet, Location, Mistakes, Shape, StreamDeclaration, StreamResolver, WindowedFeature,
     name::{nearest, suggest},
     validate::validate,
 };
@@ -142,6 +142,15 @@ impl Registry {
             },
         };
         Some(Ok(NamedWindows { class, index, windows }))
+    }
+    /// The type of the values of a feature, or of one window, by its name. `None` if there is none, or its values are lists.
+    pub fn value_type(&self, name: &str) -> Option<ValueType> {
+        if let Some((_, feature)) = self.feature(name) {
+            return Some(feature.ty);
+        }
+        let named = self.windowed(name)?.ok()?;
+        let result = named.feature().result_type(named.class)?;
+        (result.shape == Shape::One).then_some(result.ty)
     }
     /// The names of the sources, as declared.
     pub fn sources(&self) -> impl ExactSizeIterator<Item = &str> {

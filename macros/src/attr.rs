@@ -33,6 +33,7 @@ impl Errors {
 }
 
 /// `key = value` and bare `key` options of one attribute, each known and at most once.
+#[derive(Default)]
 pub(crate) struct Options {
     metas: Vec<Meta>,
 }
@@ -47,6 +48,11 @@ impl Options {
                 Punctuated::new()
             }
         };
+        Self::of(metas, attribute, known, errors)
+    }
+
+    /// Those of `metas` that are known, each once.
+    pub(crate) fn of(metas: impl IntoIterator<Item = Meta>, attribute: &str, known: &[&str], errors: &mut Errors) -> Self {
         let mut options = Self { metas: Vec::new() };
         for meta in metas {
             let name = meta.path().to_token_stream().to_string();

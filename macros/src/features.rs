@@ -6,7 +6,9 @@ use syn::{Field, Fields, Ident, ItemStruct, Type, spanned::Spanned};
 
 use crate::{
     attr::{Errors, Options, doc_text, location},
+    expression::{Name, Names},
     names::{class_name, did_you_mean, plain},
+    windowed::Windowed,
 };
 
 const CLASS_OPTIONS: &[&str] = &["key", "name", "max_staleness", "description", "owner", "tags"];
@@ -38,11 +40,17 @@ pub(crate) fn expand(options: TokenStream, item: TokenStream) -> TokenStream {
         errors.add(&strukt.ident, "a feature class is a struct with named fields");
         strukt.fields = Fields::Unit;
     }
-    let mut features: Vec<Feature> = strukt.fields.iter_mut().filter_map(|field| read_feature(field, &mut errors)).collect();
+    let (mut features, mut windowed) = (Vec::new(), Vec::new());
+    for field in &mut strukt.fields {
+        match Windowed::take(field, &mut errors) {
+            Some(field) => windowed.push(field),
+            None => features.extend(read_feature(field, &mut errors)),
+        }
+    }
     if strukt.fields != Fields::Unit {
         move_key_first(&mut features, &strukt.ident, &options, &mut errors);
     }
-    let class = class(&strukt, &options, &features, &mut errors);
+    let class = class(&strukt, &options, &features, &windowed, &mut errors);
     match errors.tokens() {
         Some(errors) => quote!(#errors #[allow(dead_code)] #strukt),
         None => quote!(#[allow(dead_code)] #strukt #class),
@@ -58,7 +66,7 @@ fn read_feature(field: &mut Field, errors: &mut Errors) -> Option<Feature> {
 }
 
 /// The setters that the options of a class and of a feature have in common.
-fn setters(options: &Options, attrs: &[syn::Attribute], errors: &mut Errors) -> TokenStream {
+pub(crate) fn setters(options: &Options, attrs: &[syn::Attribute], errors: &mut Errors) -> TokenStream {
     let mut setters = TokenStream::new();
     if let Some(span) = options.text("max_staleness", errors) {
         setters.extend(quote!(.max_staleness_text(#span)));
@@ -97,7 +105,13 @@ fn move_key_first(features: &mut [Feature], strukt: &Ident, options: &Options, e
     }
 }
 
-fn class(strukt: &ItemStruct, options: &Options, features: &[Feature], errors: &mut Errors) -> TokenStream {
+fn class(
+    strukt: &ItemStruct,
+    options: &Options,
+    features: &[Feature],
+    windowed: &[Windowed],
+    errors: &mut Errors,
+) -> TokenStream {
     let ItemStruct { ident, vis, attrs, .. } = strukt;
     let name = options.text("name", errors).map_or_else(|| class_name(&plain(ident)), |name| name.value());
     let class_setters = setters(options, attrs, errors);
@@ -123,6 +137,14 @@ fn class(strukt: &ItemStruct, options: &Options, features: &[Feature], errors: &
         }
     });
     let Some(key) = declared.next() else { return TokenStream::new() };
+    let written: Vec<Name> =
+        features[1..].iter().map(|feature| Name { field: plain(&feature.ident), feature: feature.name.clone() }).collect();
+    let written = Names { strukt: ident, names: &written };
+    let (windows, checks): (Vec<_>, Vec<_>) = windowed.iter().map(|feature| feature.expand(&written, errors)).unzip();
+    let window_docs = windowed.iter().map(|feature| format!("The windowed feature `{name}.{}`.", feature.name));
+    let window_idents = windowed.iter().map(|feature| &feature.ident);
+    let window_names = windowed.iter().map(|feature| &feature.name);
+    let window_types = windowed.iter().map(|feature| &feature.ty);
     let key_type = types[0];
     quote! {
         #[allow(non_upper_case_globals, dead_code)]
@@ -132,7 +154,13 @@ fn class(strukt: &ItemStruct, options: &Options, features: &[Feature], errors: &
                 #vis const #idents: ::karst::features::FeatureHandle<#ident, #types> =
                     ::karst::features::FeatureHandle::new(#indices, #names);
             )*
+            #(
+                #[doc = #window_docs]
+                #vis const #window_idents: ::karst::features::WindowedHandle<#ident, #window_types> =
+                    ::karst::features::WindowedHandle::new(#window_names);
+            )*
         }
+        #(#checks)*
         #(#fields)*
         impl ::karst::features::FeatureSet for #ident {
             type Key = #key_type;
@@ -143,6 +171,7 @@ fn class(strukt: &ItemStruct, options: &Options, features: &[Feature], errors: &
                         .declared_at(#class_at)
                         #class_setters
                         #(.feature(#declared))*
+                        #(#windows)*
                 });
                 &CLASS
             }

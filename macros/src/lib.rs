@@ -5,17 +5,19 @@
 //! told where it stands, together with all others that a macro can see; the rest is told by `RegistryBuilder::freeze`.
 //! The compile errors are pinned in `tests/ui`.
 //!
-//! Reading order: `attr` (what all of them share), `features`, `message`, `updates`, `keys`, `stream`.
+//! Reading order: `attr` (what all of them share), `features`, `expression`, `windowed`, `message`, `updates`, `keys`, `stream`.
 
 use proc_macro::TokenStream;
 
 mod attr;
+mod expression;
 mod features;
 mod keys;
 mod message;
 mod names;
 mod stream;
 mod updates;
+mod windowed;
 
 /// Makes a struct a feature class. Its fields are the features; each is then named `User::last_page`.
 ///
@@ -39,6 +41,48 @@ mod updates;
 /// `tags = ["…"]`. The same but `key` for one field: `#[feature(…)]`.
 ///
 /// Values are `bool`, whole numbers (not `u64`), `f32`/`f64`, `String`, `Str`, `Vec<u8>`, `EventTime`, or `Option` of these.
+///
+/// # Windowed features
+///
+/// A field of type `Windowed<…>` is an aggregate over the updates of its class, over several windows; `#[windowed(…)]` says which:
+///
+/// ```
+/// use karst::prelude::*;
+///
+/// #[features(key = "id")]
+/// struct Card {
+///     id: String,
+///     status: String,
+///     amount: f64,
+///     merchant: String,
+///     #[windowed("10m", "30m", "1d", count, filter = status == "failed")]
+///     failures: Windowed<i64>,
+///     #[windowed("1h", "all", sum(amount), default = 0.0)]
+///     spent: Windowed<f64>,
+///     #[windowed("1d", approx_percentile(amount, 0.95), hop = "5m")]
+///     high_amount: Windowed<f64>,
+///     #[windowed("7d", max_by_n(merchant, by = amount, n = 3))]
+///     dearest: Windowed<Vec<String>>,
+///     #[windowed("1d", count, group_by = merchant)]
+///     by_merchant: Windowed<Groups<String, i64>>,
+///     #[windowed(session = "30m", sum(squared(amount)))]
+///     energy: Windowed<f64>,
+/// }
+///
+/// fn squared(amount: f64) -> f64 { amount * amount }
+///
+/// assert_eq!(Card::failures.fqn(), "card.failures");             // all windows
+/// assert_eq!(Card::failures.over("10m"), "card.failures[\"10m\"]");
+/// ```
+///
+/// - Windows are lengths of time, or `"all"`.
+/// - Aggregations: `count`; `sum`, `mean`, `min`, `max`, `var`, `var_pop`, `std`, `std_pop`, `any`, `all`, `first`, `last`,
+///   `approx_count_distinct` of an input; `first_n(input, 3)`, `last_n(input, 3)`, `approx_percentile(input, 0.95)`,
+///   `approx_top_k(input, 5)`; `min_by_n` and `max_by_n(input, by = …, n = 3)`.
+/// - Expressions (the input, `by`, `filter`, `group_by`) are of fields of the same struct: an update counts if it writes all that
+///   they mention. `+ - * / == != < <= > >= && || !`, `.is_null()`, `null`, constants, and pure Rust functions.
+/// - Options: `filter`, `group_by`, `groups_max`, `default`, `hop`, `exact`, `tumbling`, `session`, `retention`, `unbounded`, `name`,
+///   `description`, `owner`, `tags`. What they mean: `WindowedFeature`.
 #[proc_macro_attribute]
 pub fn features(options: TokenStream, item: TokenStream) -> TokenStream {
     features::expand(options.into(), item.into()).into()

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use karst::features::{
-    Catalog, EventBatch, FeatureSet, IntoStreamResolver, Mistakes, OutputType, Ran, Registry, StreamResolver, bind,
+    Catalog, EventBatch, FeatureClass, FeatureSet, IntoStreamResolver, Mistakes, OutputType, Ran, Registry, StreamResolver,
+    WindowedFeature, bind,
 };
 use karst::prelude::*;
 use karst::types::{
@@ -299,4 +300,115 @@ fn a_parse_function_has_any_of_these_forms() -> Result<(), Mistakes> {
     );
     assert_eq!(to_visit::call(Visit { user: "ada".into(), page: "/".into() }), ("ada".to_owned(), "/".into()));
     Ok(())
+}
+
+/// A card, and what happened to it of late.
+#[features(key = "id")]
+struct Card {
+    id: String,
+    status: String,
+    amount: f64,
+    #[feature(name = "shop")]
+    merchant: Option<Str>,
+    count: i32,
+    /// Failures of late.
+    #[windowed("10m", "30m", "1d", count, filter = status == "failed" && !(amount <= -1.5) || merchant.is_null(), owner = "risk")]
+    failures: Windowed<i64>,
+    #[windowed("1h", "all", sum(amount * 2 - count), default = 0, hop = "30s", retention = "400d")]
+    spent: Windowed<f64>,
+    #[windowed("1d", approx_percentile(amount, 0.95), exact)]
+    high: Windowed<f64>,
+    #[windowed("7d", max_by_n(merchant, by = amount, n = 3), name = "best")]
+    dearest: Windowed<Vec<Str>>,
+    #[windowed("1d", max(count), group_by = merchant, groups_max = 7, tumbling)]
+    by_merchant: Windowed<Groups<String, i64>>,
+    #[windowed(session = "30m", sum(self::risk::of(amount, status)))]
+    risk: Windowed<f64>,
+    #[windowed("all", any(count != -9223372036854775808), unbounded, retention = "infinity", tags = ["x"])]
+    ever: Windowed<bool>,
+}
+
+mod risk {
+    pub(super) fn of(amount: f64, status: Option<String>) -> Option<f64> {
+        status.map(|status| amount * status.len() as f64)
+    }
+}
+
+#[test]
+fn windowed_features_are_the_same_as_if_written_by_hand() {
+    use karst::features::{ResultType, Shape, function::call};
+    use karst::types::{Aggregation, Expr};
+
+    let expr = |text: &str| text.parse::<Expr>().unwrap();
+    let of = |ty, shape| ResultType { ty, shape };
+    let (int, float) = (of(ValueType::Int, Shape::One), of(ValueType::Float, Shape::One));
+    let by_hand = [
+        WindowedFeature::new("failures", Aggregation::Count)
+            .windows(["10m", "30m", "1d"])
+            .filter("status == \"failed\" && !(amount <= -1.5) || shop.is_null()")
+            .result(int)
+            .description("Failures of late.")
+            .owner("risk"),
+        WindowedFeature::new("spent", Aggregation::Sum)
+            .windows(["1h", "all"])
+            .input("amount * 2 - count")
+            .default(0i64)
+            .hop("30s")
+            .retention("400d")
+            .result(float),
+        WindowedFeature::new("high", Aggregation::ApproxPercentile(0.95)).windows(["1d"]).input("amount").exact().result(float),
+        WindowedFeature::new("best", Aggregation::MaxByN(3))
+            .windows(["7d"])
+            .input("shop")
+            .by("amount")
+            .result(of(ValueType::Str, Shape::List)),
+        WindowedFeature::new("by_merchant", Aggregation::Max)
+            .windows(["1d"])
+            .input("count")
+            .group_by("shop")
+            .groups_max(7)
+            .tumbling()
+            .result(of(ValueType::Int, Shape::Groups { by: ValueType::Str })),
+        WindowedFeature::new("risk", Aggregation::Sum)
+            .session("30m")
+            .input(call("self::risk::of", risk::of, [expr("amount"), expr("status")]))
+            .result(float),
+        WindowedFeature::new("ever", Aggregation::Any)
+            .windows(["all"])
+            .input("count != -9223372036854775808")
+            .retention("infinity")
+            .unbounded()
+            .result(of(ValueType::Bool, Shape::One))
+            .tags(["x"]),
+    ];
+    let class = Card::class();
+    assert_eq!(class.windowed_features().len(), by_hand.len());
+    for (written, by_hand) in class.windowed_features().iter().zip(by_hand) {
+        assert_eq!(*written, by_hand.declared_at(written.declared_at.clone()));
+    }
+    let line = include_str!("declare.rs").lines().position(|line| line == "    spent: Windowed<f64>,").unwrap() + 1;
+    assert_eq!(class.windowed_features()[1].declared_at.line as usize, line);
+    assert_eq!((Card::dearest.fqn(), Card::dearest.over("7d")), ("card.best".to_owned(), "card.best[\"7d\"]".to_owned()));
+    let names: Vec<&str> = class.features().iter().map(|feature| feature.name.as_str()).collect();
+    assert_eq!(names, ["id", "status", "amount", "shop", "count"]);
+    assert_eq!(Card::count.index(), 4);
+    let mut builder = Registry::builder();
+    builder.add_set::<Card>();
+    assert!(builder.freeze().is_ok());
+}
+
+#[test]
+fn a_type_that_only_the_aggregate_knows_is_checked_when_the_registry_is_frozen() {
+    #[features(key = "id")]
+    struct Shop {
+        id: i64,
+        price: f64,
+        #[windowed("1h", sum(price + 1))]
+        turnover: Windowed<i64>,
+    }
+    let class: &FeatureClass = Shop::class();
+    let mut builder = Registry::builder();
+    builder.add_class(class.clone());
+    let told = builder.freeze().unwrap_err().to_string();
+    assert!(told.contains("\"shop.turnover\": it is declared as int, but sum((price + 1)) makes float"), "{told}");
 }

@@ -68,7 +68,7 @@ fn to_query(shared: &Shared, asked: &OnlineRequest) -> Result<QueryRequest, Faul
     let mut wrong = Vec::new();
     let mut inputs = Vec::with_capacity(asked.inputs.len());
     for (name, json) in &asked.inputs {
-        match read_input(shared.engine.registry().feature(name).map(|(_, feature)| feature.ty), json) {
+        match read_input(shared.engine.registry().value_type(name), json) {
             Ok(value) => inputs.push((name.clone(), value)),
             Err(why) => {
                 wrong.push(WireError::request("VALIDATION_FAILED", format!("input \"{name}\": {why}")).about(name.as_str()));

@@ -61,6 +61,8 @@ pub struct Function {
     pub name: Arc<str>,
     /// The type of what it makes.
     pub ty: ValueType,
+    /// The types of its arguments, where they are known.
+    pub takes: Option<Arc<[ValueType]>>,
     run: Arc<Run>,
 }
 
@@ -69,7 +71,26 @@ type Run = dyn Fn(&[Value]) -> Value + Send + Sync;
 impl Function {
     /// A function, which must be pure: it runs again when events are replayed.
     pub fn new(name: &str, ty: ValueType, run: impl Fn(&[Value]) -> Value + Send + Sync + 'static) -> Self {
-        Self { name: name.into(), ty, run: Arc::new(run) }
+        Self { name: name.into(), ty, takes: None, run: Arc::new(run) }
+    }
+    /// Says of which types its arguments are, so that expressions are checked.
+    #[must_use]
+    pub fn taking(mut self, types: impl Into<Arc<[ValueType]>>) -> Self {
+        self.takes = Some(types.into());
+        self
+    }
+    /// Whether it can be called with arguments of these types; a float takes a whole number, and everything null.
+    fn check(&self, args: &[Option<ValueType>]) -> Result<(), String> {
+        let Some(takes) = &self.takes else { return Ok(()) };
+        if takes.len() != args.len() {
+            return Err(format!("{} with {} arguments, where it takes {},", self.name, args.len(), takes.len()));
+        }
+        let fits = |takes: ValueType, got: ValueType| takes == got || (takes, got) == (ValueType::Float, ValueType::Int);
+        let mut pairs = takes.iter().zip(args).filter_map(|(takes, got)| Some((*takes, (*got)?)));
+        match pairs.find(|(takes, got)| !fits(*takes, *got)) {
+            Some((takes, got)) => Err(format!("{} with {got}, where it takes {takes},", self.name)),
+            None => Ok(()),
+        }
     }
 }
 impl PartialEq for Function {
@@ -121,7 +142,8 @@ impl<F> Expr<F> {
             Self::Feature(feature) => Some(of(feature)),
             Self::Value(value) => value.value_type(),
             Self::Call(function, args) => {
-                args.iter().try_for_each(|arg| arg.ty(of).map(|_| ()))?;
+                let args = args.iter().map(|arg| arg.ty(of)).collect::<Result<Vec<_>, _>>()?;
+                function.check(&args)?;
                 Some(function.ty)
             }
             Self::Unary(op, a) => match (op, a.ty(of)?) {

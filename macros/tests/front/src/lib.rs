@@ -7,7 +7,7 @@ pub use serde;
 
 /// What a declaration needs.
 pub mod prelude {
-    pub use karst_features::updates;
+    pub use karst_features::{Groups, Windowed, updates};
     pub use karst_macros::{Message, Updates, features, stream};
     pub use karst_types::{EventTime, Invalid, Message, Record, Str, TimeSpan};
 }
