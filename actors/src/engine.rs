@@ -14,7 +14,7 @@ use karst_features::{
     BatchResolver, Catalog, FeatureClass, FeatureSet, IntoStreamResolver, Mistakes, Registry, RegistryBuilder,
     StreamDeclaration, StreamResolver, bind,
 };
-use karst_runtime::{SystemClock, drain, spawn};
+use karst_runtime::{ExitStatus, SystemClock, drain, spawn};
 use karst_state::{LaneId, ReplayRequest, Store};
 use karst_types::{ByteSize, Clock, SourceId};
 use tokio::sync::Notify;
@@ -297,7 +297,8 @@ impl Engine {
     }
 
     /// Stops in the order of the path: sources first, shards last, so that what was read is committed. What could not be
-    /// drained in time is read again at the next start.
+    /// drained in time is read again at the next start, and so is what waits for a dependency that is away, such as a schema
+    /// registry: that is not waited for, and a warning says what it was.
     ///
     /// # Errors
     /// [`Error::Timeout`] names the stages that did not end in time.
@@ -312,7 +313,7 @@ impl Engine {
         }
         let left: Vec<String> = report
             .into_iter()
-            .filter(|(_, status)| !matches!(status, karst_runtime::ExitStatus::Drained))
+            .filter(|(_, status)| !matches!(status, ExitStatus::Drained | ExitStatus::Waiting { .. }))
             .map(|(stage, status)| format!("{stage}: {status:?}"))
             .collect();
         if left.is_empty() {

@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use karst_connectors::{BatchDecoder, DecodedRecord, LateLane};
-use karst_runtime::{LogWatermark, Mailbox, Stage, StageError, Verdict, lateness::lateness, progress, verdict};
+use karst_connectors::{BatchDecoder, DecodedRecord, LateLane, Unavailable};
+use karst_runtime::{LogWatermark, Mailbox, Stage, StageError, Verdict, lateness::lateness, progress, told_to_stop, verdict};
 use karst_state::WatermarkState;
 use karst_types::{Clock, DeadLetter, EventTime, LatenessBucket, Outcome, Reason, RecordRef, Records, TimeSpan, update::Cause};
 
@@ -113,13 +113,22 @@ impl ParseStage {
     /// batch and tries again, for as long as it takes; the partition is thereby paused, and no record is blamed.
     async fn prepare(&mut self, records: &Records) -> Result<(), StageError> {
         let now = self.clock.elapsed();
-        while let Some(step) = self.decoder.prepare(records, now) {
-            let done = step.await;
+        loop {
+            let answer = match self.decoder.prepare(records, now) {
+                None => return Ok(()),
+                Some(step) => tokio::select! {
+                    biased;
+                    answer = step => Some(answer),
+                    // It may never come, and the records will: they are read again at the next start.
+                    () = told_to_stop() => None,
+                },
+            };
+            let silent = || Err(Unavailable(format!("{} had not answered when the engine stopped", self.decoder.awaits())));
+            let done = answer.unwrap_or_else(silent);
             self.partition.set_waiting(done.is_err());
             done.map_err(|unavailable| StageError::unavailable(unavailable.to_string()))?;
             progress();
         }
-        Ok(())
     }
 
     async fn send(&self, events: Events) -> Result<(), StageError> {

@@ -227,7 +227,8 @@ impl Wiring {
             let restart = RestartPolicy { healthy_messages: 1, ..RestartPolicy::default() };
             let spec =
                 StageSpec::new(name, format!("{name} {label}"), Arc::clone(&self.clock)).restart(restart).board(&self.board);
-            spec.capacity(capacity).stuck_after(self.settings.stuck_after())
+            // What is left at a stop is read again at the next start, so nothing waits for a dependency that is away.
+            spec.capacity(capacity).stuck_after(self.settings.stuck_after()).leave_at_stop(true)
         };
         let (to_partition, at_partition) = mailbox(format!("{name} {label}"), 1);
         let (to_parse, at_parse) = mailbox(format!("parse_stage {label}"), capacity);

@@ -22,6 +22,17 @@ pub async fn waiting_for<F: Future>(what: &str, answer: F) -> F::Output {
     answer.await
 }
 
+/// Resolves when the current stage has been told to stop; outside of a stage never. A handler that awaits a dependency looks at
+/// both, so that a stop need not wait for an answer that may not come.
+pub async fn told_to_stop() {
+    if let Ok(mut orders) = CURRENT.try_with(|vitals| vitals.orders.subscribe())
+        && orders.wait_for(|orders| orders.stop.is_some()).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
 /// While it lives, the current stage counts as blocked on `what` rather than stuck.
 pub(crate) fn blocked_on(what: &Arc<str>) -> Option<Blocked> {
     CURRENT

@@ -166,6 +166,9 @@ impl Vitals {
     pub(crate) fn failed(&self, cause: &str) {
         *self.last_cause.lock() = Some(cause.to_owned());
     }
+    pub(crate) fn last_cause(&self) -> Option<String> {
+        self.last_cause.lock().clone()
+    }
     pub(crate) fn restarted(&self) {
         self.restarts.fetch_add(1, Ordering::Relaxed);
     }

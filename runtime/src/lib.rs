@@ -78,7 +78,7 @@ pub mod shutdown;
 pub use shutdown::{ExitStatus, Left, drain};
 
 mod current;
-pub use current::{progress, waiting_for};
+pub use current::{progress, told_to_stop, waiting_for};
 
 mod orders;
 mod shell;

@@ -41,6 +41,7 @@ pub(crate) enum Ending {
     Drained,
     Deadline,
     Killed,
+    Waiting { cause: String },
     Failed { cause: String },
 }
 

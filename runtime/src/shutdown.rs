@@ -26,6 +26,13 @@ pub enum ExitStatus {
         /// What was not handled.
         left: Left,
     },
+    /// It was stopped while a dependency was away, and does not wait for one ([`StageSpec::leave_at_stop`](crate::StageSpec)).
+    Waiting {
+        /// What it waited for.
+        cause: String,
+        /// What was not handled.
+        left: Left,
+    },
     /// `kill` was called.
     Killed {
         /// What was not handled.
@@ -51,8 +58,17 @@ pub async fn drain(stages: &[StageHandle], within: Duration, clock: &dyn Clock) 
     let mut report = Vec::with_capacity(stages.len());
     for stage in stages {
         let status = stage.stop(end.saturating_sub(clock.elapsed())).await;
-        if status != ExitStatus::Drained {
-            tracing::warn!(stage = stage.id(), ?status, "stage did not drain");
+        match &status {
+            ExitStatus::Drained => {}
+            ExitStatus::Waiting { cause, left } => {
+                tracing::warn!(
+                    stage = stage.id(),
+                    cause,
+                    ?left,
+                    "stopped while a dependency is away; what is left comes again"
+                );
+            }
+            _ => tracing::warn!(stage = stage.id(), ?status, "stage did not drain"),
         }
         report.push((stage.id().to_owned(), status));
     }

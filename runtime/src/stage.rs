@@ -97,6 +97,9 @@ pub struct StageSpec {
     pub stuck_after: Duration,
     /// Whether [`HealthBoard::check`] aborts the handler of a stuck stage. Off: it only reports.
     pub abort_stuck: bool,
+    /// Whether a stop leaves a message whose dependency is away, and what is behind it, instead of trying until its deadline. For
+    /// stages whose messages come again from a log. Off: a stop waits.
+    pub leave_at_stop: bool,
     /// Messages handled in a row before other stages of the host get their turn.
     pub yield_after: u32,
     /// Seed of the jitter; the id is mixed in, so one seed serves all stages.
@@ -110,7 +113,7 @@ pub struct StageSpec {
 }
 
 impl StageSpec {
-    /// Capacity 8, default restart policy, stuck after 30 s and then aborted, yields after 8 messages, no board, escalation
+    /// Capacity 8, default restart policy, stuck after 30 s and then aborted, a stop waits for dependencies, yields after 8 messages, no board, escalation
     /// only logged.
     pub fn new(name: &'static str, id: impl Into<String>, clock: Arc<dyn Clock>) -> Self {
         Self {
@@ -120,6 +123,7 @@ impl StageSpec {
             restart: RestartPolicy::default(),
             stuck_after: Duration::from_secs(30), // Quickwit's heartbeat
             abort_stuck: true,
+            leave_at_stop: false,
             yield_after: 8, // keeps timers of the arbiter a few batches late at most
             seed: 0,
             clock,
@@ -149,6 +153,12 @@ impl StageSpec {
     #[must_use]
     pub fn abort_stuck(mut self, abort_stuck: bool) -> Self {
         self.abort_stuck = abort_stuck;
+        self
+    }
+    /// Sets whether a stop leaves what waits for a dependency.
+    #[must_use]
+    pub fn leave_at_stop(mut self, leave_at_stop: bool) -> Self {
+        self.leave_at_stop = leave_at_stop;
         self
     }
     /// Sets the seed of the jitter.

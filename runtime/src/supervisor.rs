@@ -107,6 +107,10 @@ impl<S: Stage, F: FnMut() -> Result<S, StageError>> Supervised<S, F> {
             if self.slot.is_empty() && self.shell.desk.draining() {
                 hold.clear(); // only data rests until a dependency is back: a stop must not wait for it
             }
+            if hold.is_set() && self.shell.desk.draining() && self.spec.leave_at_stop {
+                let cause = self.shell.vitals.last_cause().unwrap_or_default();
+                return Err(End::Over(Ending::Waiting { cause }));
+            }
             if !hold.is_set() {
                 if self.slot.is_empty() && !self.fill() && self.shell.desk.draining() && !self.shell.open.data {
                     return Err(End::Over(self.finish(stage).await?));
@@ -301,6 +305,7 @@ impl<S: Stage, F: FnMut() -> Result<S, StageError>> Supervised<S, F> {
             Ending::Drained => ExitStatus::Drained,
             Ending::Deadline => ExitStatus::Deadline { left },
             Ending::Killed => ExitStatus::Killed { left },
+            Ending::Waiting { cause } => ExitStatus::Waiting { cause, left },
             Ending::Failed { cause } => ExitStatus::Failed { cause, left },
         }
     }

@@ -45,6 +45,35 @@ fn a_stop_during_a_rest_waits_for_the_rebuild_and_drains() {
 }
 
 #[test]
+fn a_stage_that_leaves_at_a_stop_what_waits_for_its_dependency_ends_at_once_and_says_what_it_was() {
+    virtual_time(async {
+        // One rests before it tries again, the other is in the middle of asking.
+        for (text, cause) in [("1 2u", "no registry for 2"), ("1 2w", "no answer for 2")] {
+            let lab = Lab::new(|spec| spec.leave_at_stop(true));
+            lab.send(&["0", text, "3"]).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let start = tokio::time::Instant::now();
+            let left = Left { messages: 2, records: 3 };
+            assert_eq!(lab.handle.stop(LONG).await, ExitStatus::Waiting { cause: cause.into(), left });
+            assert_eq!(start.elapsed(), Duration::ZERO, "{text}");
+            assert_eq!(lab.world.lines(), ["built", "out 0", "dropped"], "{text}");
+        }
+    });
+}
+
+#[test]
+fn a_stage_that_leaves_at_a_stop_still_drains_when_nothing_is_away() {
+    virtual_time(async {
+        let lab = Lab::new(|spec| spec.leave_at_stop(true));
+        lab.send(&["1u", "2~ 3"]).await;
+        lab.until(|lab| lab.world.out() == [1]).await;
+        lab.send(&["4"]).await;
+        assert_eq!(lab.handle.stop(LONG).await, ExitStatus::Drained);
+        assert_eq!((lab.world.out(), lab.world.poison()), (vec![1, 3, 4], vec![2]));
+    });
+}
+
+#[test]
 fn a_later_stop_with_less_time_replaces_the_deadline() {
     virtual_time(async {
         let lab = Lab::new(|spec| spec);

@@ -139,6 +139,55 @@ async fn a_registry_that_is_away_pauses_the_partition_and_no_record_is_blamed() 
     }
 }
 
+#[features(key = "id")]
+#[allow(dead_code)]
+struct Shop {
+    id: String,
+    open: bool,
+}
+
+#[derive(Message)]
+struct Opening {
+    shop: String,
+}
+
+#[stream(source = "openings")]
+fn on_opening(opening: Opening) -> Updates![Shop::id, Shop::open] {
+    updates!(opening.shop, true)
+}
+
+/// A stop takes 18 s at most, and a request here 20 s: neither is waited for.
+#[tokio::test(flavor = "current_thread")]
+async fn a_stop_does_not_wait_for_a_registry_that_is_away_and_loses_nothing() {
+    for mode in [StubMode::Silent, StubMode::Down, StubMode::Status(503)] {
+        let (dir, stub) = (tempfile::tempdir().unwrap(), StubRegistry::start().unwrap());
+        stub.put(1, "AVRO", FIRST, &[]);
+        stub.set_mode(mode);
+        let registry = || SchemaRegistry::new(stub.url()).timeout("20s");
+        let source = MemorySource::new("payments").format(Format::avro().registry(registry()));
+        let openings = MemorySource::new("openings");
+        let start = |source: &MemorySource| {
+            let engine = Engine::builder(dir.path()).settings(small()).source(source.clone()).source(openings.clone());
+            engine.resolver(on_payment).resolver(on_opening).start()
+        };
+        let engine = start(&source).await.unwrap();
+        source.send(first(1, "ada", 1.5)).await.unwrap();
+        openings.send(r#"{"shop": "corner"}"#).await.unwrap();
+        until("it is asked", || stub.requests() > 0).await;
+        until("the other source is read", || outcomes(&engine).applied == 1).await;
+        let stop = tokio::time::timeout(std::time::Duration::from_secs(9), engine.shutdown()).await;
+        stop.unwrap_or_else(|_| panic!("{mode:?}: it waits")).unwrap();
+
+        stub.set_mode(StubMode::Well);
+        let source = source.format(Format::avro().registry(registry()));
+        let engine = start(&source).await.unwrap();
+        engine.drain().await.unwrap();
+        assert_eq!(outcomes(&engine), Outcomes { records: 2, applied: 2, ..Outcomes::default() }, "{mode:?}");
+        assert_eq!(amounts(&engine), [("ada".to_owned(), Value::Float(1.5))]);
+        engine.shutdown().await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn a_schema_that_is_registered_late_is_found() {
     let (dir, stub) = (tempfile::tempdir().unwrap(), StubRegistry::start().unwrap());

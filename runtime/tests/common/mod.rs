@@ -9,6 +9,7 @@
 //! | `?` | panics the first time only |
 //! | `h` | never comes back |
 //! | `u` | a dependency is not available the first two times |
+//! | `w` | asks a dependency that never answers, until it is told to stop |
 //! | `b` | says that the stage is broken, the first time |
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test file uses its part")]
 
@@ -16,6 +17,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use karst_runtime::{
     Backoff, Host, Mailbox, Payload, RestartPolicy, Stage, StageError, StageHandle, StageSpec, VirtualClock, run_on, spawn,
+    told_to_stop,
 };
 use parking_lot::Mutex;
 
@@ -128,6 +130,10 @@ impl Stage for Probe {
                     }
                     Some('?') if tried == 1 => panic!("once {}", record.number),
                     Some('h') => std::future::pending().await,
+                    Some('w') => {
+                        told_to_stop().await;
+                        return Err(StageError::unavailable(format!("no answer for {}", record.number)));
+                    }
                     Some('u') if tried <= 2 => {
                         return Err(StageError::unavailable(format!("no registry for {}", record.number)));
                     }
