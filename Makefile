@@ -23,7 +23,7 @@ own_registry := $(if $(REGISTRY),,$(filter avro,$(FORMAT)))
 bench = scripts/setup.sh && $(CARGO) bench --profile dev --bench $(1) -- $(ARGS)
 
 .PHONY: help setup build demo test fmt fmt-check clippy unit doc-test oracle simulation test-kafka test-registry tidy test-demo \
-        bench-ingest bench-query bench-codec clean-state
+        bench-ingest bench-query bench-codec fuzz clean-state
 
 help: ## list the targets
 	@sed -nE 's/^([a-zA-Z%-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do \
@@ -97,6 +97,10 @@ bench-codec: ## decoding a card event: ns per event and MB/s of JSON, Avro, Prot
 
 bench-%: ## any other benchmark of benches/, by its name; ARGS are passed to it
 	@$(call bench,$*)
+
+fuzz: ## fuzz the decoders, a minute each; SECONDS=240 TARGET=json (needs a nightly compiler and cargo-fuzz)
+	@scripts/setup.sh
+	@scripts/fuzz.sh $(or $(SECONDS),60) $(TARGET)
 
 clean-state: ## remove the state of demo and benches (not the build, not the downloads)
 	@rm -rf data "$(KARST_CACHE)/state"

@@ -24,17 +24,34 @@ const SCHEMAS: [&str; 4] = [
         {"name":"amount","type":{"type":"bytes","logicalType":"decimal","precision":9,"scale":2}},{"name":"count","type":"null"}]}"#,
 ];
 
+/// A schema, read by itself and resolved against itself, and what apache-avro makes of it.
+struct Case {
+    read: Format,
+    resolved: Format,
+    schema: Schema,
+}
+
+fn case(text: &str) -> Case {
+    let read = Format::avro().writer_schema(text);
+    let resolved = read.clone().reader_schema(text).into();
+    Case { read: read.into(), resolved, schema: Schema::parse_str(text).expect("a schema") }
+}
+
 fuzz_target!(|input: &[u8]| {
-    static PARSED: OnceLock<Vec<Schema>> = OnceLock::new();
-    let parsed = PARSED.get_or_init(|| SCHEMAS.iter().map(|text| Schema::parse_str(text).expect("a schema")).collect());
+    static CASES: OnceLock<Vec<Case>> = OnceLock::new();
+    let cases = CASES.get_or_init(|| SCHEMAS.into_iter().map(case).collect());
     let Some((which, datum)) = input.split_first() else { return };
-    let which = usize::from(*which) % SCHEMAS.len();
-    let read = decode::<Mixed>(Format::avro().writer_schema(SCHEMAS[which]), &[datum]);
-    let resolved = decode::<Mixed>(Format::avro().writer_schema(SCHEMAS[which]).reader_schema(SCHEMAS[which]), &[datum]);
+    let case = &cases[usize::from(*which) % SCHEMAS.len()];
+    let read = decode::<Mixed>(case.read.clone(), &[datum]);
+    let resolved = decode::<Mixed>(case.resolved.clone(), &[datum]);
     assert_eq!(read[0].is_ok(), resolved[0].is_ok(), "a schema resolved against itself changes nothing");
     if read[0].is_ok() {
         let mut rest = datum;
-        let reader = GenericDatumReader::builder(&parsed[which]).build().expect("a reader");
-        assert!(reader.read_value(&mut rest).is_ok() && rest.is_empty(), "apache-avro does not read it");
+        let reader = GenericDatumReader::builder(&case.schema).build().expect("a reader");
+        match reader.read_value(&mut rest) {
+            Ok(_) => assert!(rest.is_empty(), "apache-avro leaves {} bytes", rest.len()),
+            // Of what the message does not have, only the lengths are looked at.
+            Err(error) => assert!(error.to_string().contains("utf-8"), "apache-avro does not read it: {error}"),
+        }
     }
 });

@@ -1,8 +1,6 @@
 //! Avro object container files of any bytes: reading them ends, with records or a fault of the file.
 #![no_main]
 
-mod common;
-
 use std::sync::OnceLock;
 
 use karst_connectors::{Fetched, FileSource, Source, testing::ManualClock};

@@ -20,7 +20,8 @@ fuzz_target!(|input: &[u8]| {
     };
     let read = decode::<Mixed>(Format::json(), &[first, second, first]);
     for (value, read) in [first, second, first].into_iter().zip(read) {
-        let reference = serde_json::from_slice::<Mixed>(value).ok();
+        // As a text: of a slice serde_json does not look whether what it skips is UTF-8.
+        let reference = std::str::from_utf8(value).ok().and_then(|text| serde_json::from_str::<Mixed>(text).ok());
         assert_eq!(read.ok().as_ref().map(bits), reference.as_ref().map(bits));
     }
 });

@@ -3,10 +3,10 @@
 
 mod common;
 
-use std::sync::OnceLock;
+use std::{collections::BTreeMap, sync::OnceLock};
 
 use common::{Mixed, decode};
-use karst_connectors::{Format, ProtobufFormat};
+use karst_connectors::{Format, codec::ProtobufFormat};
 use libfuzzer_sys::fuzz_target;
 use prost::Message as _;
 
@@ -29,16 +29,32 @@ struct Typed {
     items: Vec<i32>,
     #[prost(bytes = "vec", tag = "6")]
     raw: Vec<u8>,
+    #[prost(message, optional, tag = "7")]
+    at: Option<Timestamp>,
     #[prost(bool, tag = "8")]
     flag: bool,
+    #[prost(message, optional, boxed, tag = "9")]
+    next: Option<Box<Typed>>,
+    #[prost(btree_map = "string, message", tag = "10")]
+    more: BTreeMap<String, Typed>,
+}
+
+#[derive(prost::Message, Clone)]
+struct Timestamp {
+    #[prost(int64, tag = "1")]
+    seconds: i64,
+    #[prost(int32, tag = "2")]
+    nanos: i32,
 }
 
 fuzz_target!(|input: &[u8]| {
     static FORMAT: OnceLock<ProtobufFormat> = OnceLock::new();
     let format = FORMAT.get_or_init(|| Format::protobuf().proto(PROTO, "Mixed"));
     if let Ok(read) = &decode::<Mixed>(format.clone(), &[input])[0] {
-        let typed = Typed::decode(input).expect("prost reads it, too: it looks at less");
+        let typed = Typed::decode(input).expect("prost reads it, too");
         assert_eq!((&read.name, read.amount.to_bits(), read.count), (&typed.name, typed.amount.to_bits(), typed.count));
+        let micros = |at: &Timestamp| i128::from(at.seconds) * 1_000_000 + i128::from(at.nanos).div_euclid(1_000);
+        assert_eq!(read.at.map(|at| i128::from(at.0)), typed.at.as_ref().map(micros));
         assert_eq!((&read.items, read.raw.as_ref(), read.flag), (&typed.items, Some(&typed.raw), typed.flag));
     }
 });
