@@ -83,6 +83,11 @@ const AVRO: &str = r#"{"type":"record","name":"Event","fields":[
     {"name":"amount","type":"double"},{"name":"currency","type":"string"},{"name":"status","type":"string"},
     {"name":"country","type":"string"},{"name":"ip","type":"string"},{"name":"ts","type":"long"}]}"#;
 
+const JSON_SCHEMA: &str = r#"{"type":"object","required":["user_id","merchant","amount","status","ts"],"properties":{
+    "transaction_id":{"type":"string"},"user_id":{"type":"string"},"merchant":{"type":"string"},
+    "amount":{"type":"number"},"currency":{"type":"string","maxLength":3},"status":{"type":"string"},
+    "country":{"type":"string"},"ip":{"type":"string"},"ts":{"type":"integer","minimum":0}}}"#;
+
 const PROTO: &str = r#"syntax = "proto3";
 message Event {
   string transaction_id = 1; string user_id = 2; string merchant = 3; double amount = 4; string currency = 5;
@@ -188,6 +193,7 @@ fn main() -> Result<(), Failure> {
     let json = Encoded::new(lines.iter().map(|line| line.to_vec()).collect());
 
     bench.karst::<Payment>("json", "karst", Format::json(), &json)?;
+    bench.karst::<Payment>("json-schema", "karst", Format::json().schema(JSON_SCHEMA), &json)?;
     bench.plain("json", "serde_json", &json, |value| serde_json::from_slice::<Payment>(value).is_ok());
     bench.plain("json", "sonic-rs", &json, |value| sonic_rs::from_slice::<Payment>(value).is_ok());
     let mut copy = Vec::new();

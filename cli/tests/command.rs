@@ -5,8 +5,16 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, ChildStdout, Command, Output, Stdio},
+    time::Duration,
 };
 
+use karst::{
+    BrokerTime, KafkaProducer,
+    connectors::{
+        kafka::mock::MockBroker,
+        registry::{StubMode, StubRegistry},
+    },
+};
 use serde_json::{Value as Json, json};
 
 fn karst() -> Command {
@@ -207,9 +215,15 @@ struct Running {
 
 impl Running {
     fn start(dir: &Path) -> Self {
+        Self::start_in(dir, &[])
+    }
+
+    /// With this in the environment.
+    fn start_in(dir: &Path, environment: &[(&str, &str)]) -> Self {
         let mut child = karst()
             .args(["run", "--config", "karst.toml", "--directory", "data"])
             .current_dir(dir)
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
@@ -375,6 +389,101 @@ fn a_configuration_alone_makes_features_that_can_be_queried() {
     let (code, rest) = running.stop();
     assert_eq!(code, Some(0), "{rest}");
     assert!(rest.contains("stopped"), "{rest}");
+}
+
+const PAYMENTS_TOML: &str = r#"
+[[class]]
+name = "card"
+key = "id"
+features = { id = "str", last_amount = "float" }
+
+[[source]]
+name = "payments"
+kind = "kafka"
+format = "avro"
+SETTINGS
+
+[[resolver]]
+name = "on_payment"
+source = "payments"
+[resolver.set]
+"card.id" = "card"
+"card.last_amount" = "amount"
+
+[server]
+bind = "127.0.0.1:0"
+"#;
+
+#[test]
+fn the_schema_registry_of_a_source_is_named_by_the_file_or_by_the_environment() {
+    let broker = MockBroker::start(&[("payments", 1)]).unwrap();
+    let producer = KafkaProducer::new(broker.bootstrap_servers()).unwrap();
+    let value = [&b"\0\0\0\0\x07\x06ada"[..], &2.5f64.to_le_bytes()].concat(); // Confluent's wire format, schema 7
+    producer.send("payments", 0, BrokerTime(0), None, Some(&value)).unwrap();
+    producer.flush(Duration::from_secs(30)).unwrap();
+    let (sick, stub) = (StubRegistry::start().unwrap(), StubRegistry::start().unwrap());
+    sick.set_mode(StubMode::Status(503));
+    stub.require("Basic YWRhOnMzY3JldA=="); // ada:s3cret
+    let fields = r#"[{"name":"card","type":"string"},{"name":"amount","type":"double"}]"#;
+    stub.put(7, "AVRO", &format!(r#"{{"type":"record","name":"Payment","fields":{fields}}}"#), &[]);
+
+    let servers = format!("bootstrap_servers = \"{}\"", broker.bootstrap_servers());
+    let (sick, url) = (sick.url(), stub.url());
+    let table = format!(
+        "schema_registry = {{ url = [\"{sick}\", \"{url}\"], username = \"ada\", password = \"s3cret\", timeout = \"2s\", \
+         unknown_for = \"1s\" }}"
+    );
+    let with_credentials = url.replace("http://", "http://ada:s3cret@");
+    let named = [
+        (format!("{servers}\n{table}"), vec![]),
+        (format!("{servers}\nschema_registry = {{ url = \"{with_credentials}\" }}"), vec![]),
+        (servers.clone(), vec![("KAFKA_SCHEMA_REGISTRY_URL", with_credentials.as_str())]),
+        (
+            servers.clone(),
+            vec![
+                ("PAYMENTS_KAFKA_SCHEMA_REGISTRY_URL", url.as_str()),
+                ("PAYMENTS_KAFKA_SCHEMA_REGISTRY_USERNAME", "ada"),
+                ("PAYMENTS_KAFKA_SCHEMA_REGISTRY_PASSWORD", "s3cret"),
+            ],
+        ),
+    ];
+    for (settings, environment) in named {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("karst.toml"), PAYMENTS_TOML.replace("SETTINGS", &settings)).unwrap();
+        let running = Running::start_in(dir.path(), &environment);
+        running.drained(1);
+        let answer = running.ask(&["query", "--in", "card.id=ada", "--out", "card.last_amount", "--json"]);
+        let answer = text(&answer.stdout);
+        assert!(answer.contains("2.5"), "{settings} {environment:?}: {answer}");
+        assert_eq!(running.stop().0, Some(0));
+    }
+}
+
+#[test]
+fn a_format_whose_settings_are_wrong_is_told_by_check_with_the_line_of_its_source() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("set.pb"), b"\xff").unwrap();
+    std::fs::write(dir.path().join("schema.json"), r#"{"type": "text"}"#).unwrap();
+    std::fs::write(dir.path().join("no.pem"), "no certificate").unwrap();
+    let wrong = [
+        ("format = \"avro\"", "schema_registry = { url"),
+        ("format = \"avro\"\nschema_registry = { user = \"ada\" }", "lacks \"url\""),
+        ("format = \"avro\"\nschema_registry = { url = \"http://r:1\", ca_file = \"no.pem\" }", "no.pem holds no certificate"),
+        ("format = \"avro\"\nschema_registry = { url = \"http://r:1\", timeout = \"1h\" }", "timeout must lie between"),
+        ("format = \"protobuf\"\ndescriptor_set = \"set.pb\"\nmessage = \"shop.Payment\"", "descriptor_set: "),
+        ("format = \"protobuf\"\ndescriptor_set = \"gone.pb\"\nmessage = \"shop.Payment\"", "gone.pb"),
+        ("json_schema = \"schema.json\"", "format json: schema: \"text\""),
+        ("format = \"text\"\njson_schema = \"schema.json\"", "format text has no setting json_schema"),
+    ];
+    for (settings, part) in wrong {
+        let path = dir.path().join("karst.toml");
+        let settings = format!("bootstrap_servers = \"localhost:1\"\n{settings}");
+        std::fs::write(&path, PAYMENTS_TOML.replace("format = \"avro\"\nSETTINGS", &settings)).unwrap();
+        let checked = check(&path, &[]);
+        let told = text(&checked.stderr);
+        assert_eq!(checked.status.code(), Some(2), "{settings}\n{told}");
+        assert!(told.contains(part) && told.contains("karst.toml:"), "no \"{part}\" in\n{told}");
+    }
 }
 
 #[test]

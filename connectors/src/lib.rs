@@ -31,7 +31,7 @@ pub use letters::{LetterSink, OutgoingLetter};
 pub mod codec;
 pub use codec::{
     AvroFormat, AvroSchema, BatchDecoder, BytesFormat, Codec, Decoded, DecodedRecord, Format, JsonDecoder, JsonFormat,
-    TextFormat, Unavailable, decoder,
+    ProtobufFormat, TextFormat, Unavailable, decoder,
 };
 
 pub mod registry;

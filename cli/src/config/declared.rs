@@ -245,12 +245,12 @@ macro_rules! common {
 }
 
 /// Settings of formats that name a file, whose content is what is wanted.
-const SCHEMA_FILES: [&str; 4] = ["reader_schema", "writer_schema", "json_schema", "proto"];
+const SCHEMA_FILES: [&str; 5] = ["reader_schema", "writer_schema", "json_schema", "proto", "descriptor_set"];
 
 /// `format = "avro"`, and what belongs to it.
 fn format(section: &Section<'_, '_>, base: &Path) -> Option<Format> {
     let name = section.text("format");
-    let registry = section.section("schema_registry").and_then(registry);
+    let registry = section.section("schema_registry").and_then(|section| registry(section, base));
     let files: Vec<_> = SCHEMA_FILES.iter().filter_map(|setting| Some((*setting, section.text(setting)?))).collect();
     let message = section.text("message");
     let given = name.is_some() || registry.is_some() || message.is_some() || !files.is_empty();
@@ -261,9 +261,9 @@ fn format(section: &Section<'_, '_>, base: &Path) -> Option<Format> {
     };
     for (setting, path) in files {
         let path = base.join(path.text);
-        let set = std::fs::read_to_string(&path)
+        let set = std::fs::read(&path)
             .map_err(|error| format!("{setting}: cannot read {}: {error}", path.display()))
-            .and_then(|text| format.set_text(setting, &text));
+            .and_then(|content| format.set_bytes(setting, &content));
         if let Err(problem) = set {
             section.problem(problem, None);
         }
@@ -282,14 +282,14 @@ fn format(section: &Section<'_, '_>, base: &Path) -> Option<Format> {
 }
 
 /// `schema_registry = { url = "http://localhost:8081" }`
-fn registry(section: Section<'_, '_>) -> Option<SchemaRegistry> {
+fn registry(section: Section<'_, '_>, base: &Path) -> Option<SchemaRegistry> {
     let urls = section.texts("url");
     if urls.is_empty() {
         section.problem("lacks \"url\"", Some("write for example: url = \"http://localhost:8081\"".to_owned()));
     }
     let username = section.text("username").map(|text| text.text);
     let password = section.text("password").map(|text| text.text);
-    let ca_file = section.text("ca_file").map(|text| text.text);
+    let ca_file = section.text("ca_file").map(|text| base.join(text.text).to_string_lossy().into_owned());
     let timeout: Option<TimeSpan> = section.parsed("timeout");
     let unknown_for: Option<TimeSpan> = section.parsed("unknown_for");
     section.finish();

@@ -9,8 +9,9 @@
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 
-use jsonschema::Validator;
+use jsonschema::{ValidationError, Validator};
 use karst_types::{Message, Reason, RecordRef, Records, message::Messages};
+use serde_json::Value;
 
 use super::{BatchDecoder, Codec, Decoded, DecodedRecord, Fault, explain, per_record::too_large, shape::Shapes};
 use crate::SourceSettings;
@@ -102,15 +103,24 @@ impl<M: Message> JsonDecoder<M> {
 /// Whether a document holds against a schema; only asked of documents that are messages.
 fn holds(schema: &Validator, text: &str) -> Result<(), Fault> {
     let document = serde_json::from_str(text).map_err(|error| (Reason::Malformed, error.to_string()))?;
-    schema.validate(&document).map_err(|error| {
-        let place = error.instance_path().to_string();
-        // The words of the library quote the value: as little as elsewhere.
-        let what = explain::clipped(&error.to_string(), 2 * explain::QUOTED_MAX);
-        (
-            Reason::SchemaMismatch,
-            format!("against the JSON Schema, at \"{}\": {what}", explain::clipped(&place, explain::QUOTED_MAX)),
-        )
-    })
+    schema.validate(&document).map_err(|error| (Reason::SchemaMismatch, broken(&error)))
+}
+
+/// `field "/shop/id": value is not of type "integer", by the JSON Schema's "/properties/shop/properties/id/type"; got "x"`. The
+/// library's own words quote the value in full, so it is named by us.
+fn broken(error: &ValidationError<'_>) -> String {
+    let place = match error.instance_path().as_str() {
+        "" => "the document".to_owned(),
+        path => format!("field \"{}\"", explain::clipped(path, explain::QUOTED_MAX)),
+    };
+    let got = match &**error.instance() {
+        Value::Object(_) => "an object".to_owned(),
+        Value::Array(items) => format!("an array of {}", items.len()),
+        scalar => explain::clipped(&scalar.to_string(), explain::QUOTED_MAX),
+    };
+    let what = explain::clipped(&error.masked().to_string(), 2 * explain::QUOTED_MAX);
+    let rule = explain::clipped(error.schema_path().as_str(), 2 * explain::QUOTED_MAX);
+    format!("{place}: {what}, by the JSON Schema's \"{rule}\"; got {got}")
 }
 
 impl<M: Message> BatchDecoder for JsonDecoder<M> {

@@ -49,6 +49,15 @@ pub trait Codec: Clone + Default + fmt::Debug + Into<Format> + Send + Sync + 'st
         Err(format!("format {} has no setting {setting}", Self::NAME))
     }
 
+    /// As [`Codec::set_text`], of a file that need not be text.
+    ///
+    /// # Errors
+    /// There is no setting of this name, or it takes text and this is none.
+    fn set_bytes(&mut self, setting: &str, bytes: &[u8]) -> Result<(), String> {
+        let text = std::str::from_utf8(bytes).map_err(|error| format!("{setting}: expected a text, UTF-8: {error}"))?;
+        self.set_text(setting, text)
+    }
+
     /// Takes a schema registry from outside (a file, the environment) if it needs one and was given none.
     fn set_registry(&mut self, make: &mut dyn FnMut() -> Option<SchemaRegistry>) {
         let _ = make;
@@ -95,6 +104,13 @@ macro_rules! formats {
             pub fn set_text(&mut self, setting: &str, text: &str) -> Result<(), String> {
                 match self { $(Self::$variant(codec) => codec.set_text(setting, text),)* }
             }
+            /// As [`Format::set_text`], of a file that need not be text.
+            ///
+            /// # Errors
+            /// There is no setting of this name, or it takes text and this is none.
+            pub fn set_bytes(&mut self, setting: &str, bytes: &[u8]) -> Result<(), String> {
+                match self { $(Self::$variant(codec) => codec.set_bytes(setting, bytes),)* }
+            }
             /// Takes a schema registry from outside (a file, the environment) if it needs one and was given none.
             pub fn set_registry(&mut self, make: &mut dyn FnMut() -> Option<SchemaRegistry>) {
                 match self { $(Self::$variant(codec) => codec.set_registry(make),)* }
@@ -140,6 +156,11 @@ pub trait BatchDecoder: Send {
     fn prepare<'a>(&'a mut self, records: &'a Records, now: Duration) -> Option<BoxFuture<'a, Result<(), Unavailable>>> {
         let _ = (records, now);
         None
+    }
+
+    /// Whom [`BatchDecoder::prepare`] asks, for people.
+    fn awaits(&self) -> String {
+        "what decoding needs".to_owned()
     }
 
     /// Decodes every record of the batch. Synchronous and total.

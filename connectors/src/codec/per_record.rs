@@ -14,6 +14,10 @@ pub(super) trait DecodeRecord<M>: Send {
         let _ = (records, now);
         None
     }
+    /// See [`BatchDecoder::awaits`]; `None` if it asks nobody.
+    fn awaits(&self) -> Option<String> {
+        None
+    }
     /// The message of one value, not null and not too long.
     fn message(&mut self, value: &[u8]) -> Result<M, Fault>;
 }
@@ -48,6 +52,10 @@ pub(super) fn too_large(len: usize, max: usize) -> Fault {
 impl<M: Message, D: DecodeRecord<M>> BatchDecoder for PerRecord<M, D> {
     fn prepare<'a>(&'a mut self, records: &'a Records, now: Duration) -> Option<BoxFuture<'a, Result<(), Unavailable>>> {
         self.record.prepare(records, now)
+    }
+
+    fn awaits(&self) -> String {
+        self.record.awaits().unwrap_or_else(|| "what decoding needs".to_owned())
     }
 
     fn decode(&mut self, records: &Records) -> Decoded {

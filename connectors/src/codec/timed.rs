@@ -25,6 +25,10 @@ impl<M: Message> BatchDecoder for Timed<M> {
         self.inner.prepare(records, now)
     }
 
+    fn awaits(&self) -> String {
+        self.inner.awaits()
+    }
+
     fn decode(&mut self, records: &Records) -> Decoded {
         let mut decoded = self.inner.decode(records);
         let Some(messages) = decoded.messages.as_any_mut().downcast_mut::<Messages<M>>() else { return decoded };

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use ureq::{
     Agent,
     http::StatusCode,
-    tls::{PemItem, RootCerts, TlsConfig, parse_pem},
+    tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem},
 };
 
 use super::Settings;
@@ -67,16 +67,7 @@ impl Client {
             .max_redirects(3)
             .user_agent(concat!("karst/", env!("CARGO_PKG_VERSION")));
         if let Some(path) = &settings.ca_file {
-            let pem = fs::read(path).map_err(|error| format!("ca_file {path}: {error}"))?;
-            let certificates: Vec<_> = parse_pem(&pem)
-                .filter_map(|item| match item {
-                    Ok(PemItem::Certificate(certificate)) => Some(certificate),
-                    _ => None,
-                })
-                .collect();
-            if certificates.is_empty() {
-                return Err(format!("ca_file {path} holds no certificate"));
-            }
+            let certificates = certificates(path)?;
             config = config.tls_config(TlsConfig::builder().root_certs(RootCerts::new_with_certs(&certificates)).build());
         }
         let authorization = settings
@@ -124,6 +115,18 @@ impl Client {
             _ => Err(refused(status, &body)),
         }
     }
+}
+
+/// The certificates of a PEM file; at least one.
+pub(super) fn certificates(path: &str) -> Result<Vec<Certificate<'static>>, String> {
+    let pem = fs::read(path).map_err(|error| format!("ca_file {path}: {error}"))?;
+    let certificates: Vec<_> = parse_pem(&pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() { Err(format!("ca_file {path} holds no certificate")) } else { Ok(certificates) }
 }
 
 fn read(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<(StatusCode, String), String> {

@@ -153,10 +153,14 @@ impl SchemaRegistry {
         if *unknown_for < TimeSpan::ZERO {
             problems.push("unknown_for must not be negative".to_owned());
         }
-        if let Some(path) = ca_file.as_ref().filter(|path| !std::path::Path::new(path).is_file()) {
-            problems.push(format!("ca_file {path:?}: there is no such file"));
-        }
+        // Read now: what is wrong with a file of ours is no fault of the registry's, to be waited for.
+        problems.extend(ca_file.as_ref().and_then(|path| client::certificates(path).err()));
         problems.into_iter().map(|problem| format!("schema_registry: {problem}")).collect()
+    }
+
+    /// `schema registry http://localhost:8081`
+    pub(crate) fn called(&self) -> String {
+        format!("schema registry {}", self.settings.urls.join(", "))
     }
 
     /// What is known of a schema, without asking: `None` if nothing is, `Err` in words if the registry has no such schema.

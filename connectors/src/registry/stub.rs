@@ -21,6 +21,8 @@ pub enum StubMode {
     Well,
     /// It closes every connection at once, as if it were not there.
     Down,
+    /// It takes requests and never answers them.
+    Silent,
     /// It answers with this status, and with words that are no registry's.
     Status(u16),
 }
@@ -43,6 +45,8 @@ struct State {
     authorization: Option<String>,
     schemas: BTreeMap<u32, Json>,
     subjects: BTreeMap<(String, i64), Json>,
+    /// Connections that wait for an answer.
+    silent: Vec<TcpStream>,
 }
 
 impl StubRegistry {
@@ -53,7 +57,13 @@ impl StubRegistry {
     pub fn start() -> std::io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
-        let state = State { mode: StubMode::Well, authorization: None, schemas: BTreeMap::new(), subjects: BTreeMap::new() };
+        let state = State {
+            mode: StubMode::Well,
+            authorization: None,
+            schemas: BTreeMap::new(),
+            subjects: BTreeMap::new(),
+            silent: Vec::new(),
+        };
         let shared =
             Arc::new(Shared { state: Mutex::new(state), requests: AtomicU64::new(0), stopped: AtomicBool::new(false) });
         let serving = Arc::clone(&shared);
@@ -114,8 +124,13 @@ impl Drop for StubRegistry {
 impl Shared {
     fn answer(&self, mut connection: TcpStream) -> std::io::Result<()> {
         self.requests.fetch_add(1, Ordering::AcqRel);
-        if self.state.lock().mode == StubMode::Down {
-            return Ok(());
+        match self.state.lock() {
+            state if state.mode == StubMode::Down => return Ok(()),
+            mut state if state.mode == StubMode::Silent => {
+                state.silent.push(connection);
+                return Ok(());
+            }
+            _ => {}
         }
         let mut lines = BufReader::new(connection.try_clone()?.take(64 << 10)).lines();
         let request = lines.next().transpose()?.unwrap_or_default();

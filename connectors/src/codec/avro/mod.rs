@@ -252,6 +252,13 @@ impl<M: Message> DecodeRecord<M> for AvroDecoder {
         wire::prepare(registry, self.last.as_ref().map(|(id, _)| *id as u32), records, now)
     }
 
+    fn awaits(&self) -> Option<String> {
+        match &self.writers {
+            Writers::Registry(registry) => Some(registry.called()),
+            _ => None,
+        }
+    }
+
     fn message(&mut self, value: &[u8]) -> Result<M, Fault> {
         let (key, datum) = match &self.writers {
             Writers::Registry(_) | Writers::Unknown => wire::confluent(value).map(|(id, datum)| (u64::from(id), datum))?,

@@ -32,10 +32,17 @@ use crate::{BoxFuture, SchemaRegistry, SourceSettings};
 #[derive(Clone, Default)]
 pub struct ProtobufFormat {
     schemas: Schemas,
-    /// A descriptor set of a file, waiting for the name of its message.
+    /// Of a configuration file: a description and the name of its message, in whichever order they come.
     message: Option<String>,
-    proto: Option<String>,
+    description: Option<Description>,
     problems: Vec<String>,
+}
+
+/// What a file describes the messages by.
+#[derive(Clone)]
+enum Description {
+    Proto(String),
+    Set(Vec<u8>),
 }
 
 /// What the records are described by.
@@ -101,9 +108,30 @@ impl ProtobufFormat {
     pub fn descriptor_set(mut self, bytes: &[u8], message: &str) -> Self {
         match DescriptorPool::decode(bytes) {
             Ok(pool) => self.take(&pool, message),
-            Err(error) => self.problems.push(format!("format protobuf: descriptor_set: {error}")),
+            Err(error) => self.problems.push(format!(
+                "format protobuf: descriptor_set: {}; expected what protoc --descriptor_set_out --include_imports writes",
+                explain::clipped(&error.to_string(), 240)
+            )),
         }
         self
+    }
+
+    fn describe(&mut self, description: Description) -> Result<(), String> {
+        if self.description.replace(description).is_some() {
+            return Err("proto, descriptor_set: give one of them".to_owned());
+        }
+        self.complete();
+        Ok(())
+    }
+    /// Takes the description of a file, once the name of its message is known, too.
+    fn complete(&mut self) {
+        if let (Some(description), Some(message)) = (self.description.clone(), self.message.clone()) {
+            let made = std::mem::take(self);
+            *self = match &description {
+                Description::Proto(text) => made.proto(text, &message),
+                Description::Set(bytes) => made.descriptor_set(bytes, &message),
+            };
+        }
     }
 
     fn take(&mut self, pool: &DescriptorPool, message: &str) {
@@ -113,7 +141,7 @@ impl ProtobufFormat {
                 let google = |message: &MessageDescriptor| message.full_name().starts_with("google.protobuf.");
                 let known = pool.all_messages().filter(|message| !google(message) && !message.is_map_entry());
                 let known: Vec<String> = known.take(10).map(|message| message.full_name().to_owned()).collect();
-                let known = known.join(", ");
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
                 self.problems.push(format!("format protobuf: there is no message \"{message}\"; there are {known}"));
             }
         }
@@ -129,8 +157,8 @@ impl Codec for ProtobufFormat {
             Schemas::Registry(registry) => problems.extend(registry.problems()),
             Schemas::Unknown if problems.is_empty() => problems.push(
                 "format protobuf needs a schema registry (.registry(SchemaRegistry::new(\"http://…\")), or schema_registry = \
-                 { url = \"…\" }), a description (.proto(text, message), or proto = \"file\" with message = \"name\"), or messages \
-                 that need none (.framed() or .bare())"
+                 { url = \"…\" }), a description (.proto(text, message) or .descriptor_set(bytes, message); in a file proto = \"file\" \
+                 or descriptor_set = \"file\", with message = \"shop.Payment\"), or messages that need none (.framed() or .bare())"
                     .to_owned(),
             ),
             _ => {}
@@ -139,18 +167,23 @@ impl Codec for ProtobufFormat {
     }
     fn set_text(&mut self, setting: &str, text: &str) -> Result<(), String> {
         match setting {
-            "proto" => self.proto = Some(text.to_owned()),
             "message" => self.message = Some(text.to_owned()),
+            "proto" => return self.describe(Description::Proto(text.to_owned())),
             _ => return Err(format!("format protobuf has no setting {setting}")),
         }
-        if let (Some(proto), Some(message)) = (&self.proto, &self.message) {
-            *self = Self::default().proto(proto, message);
-        }
+        self.complete();
         Ok(())
+    }
+    fn set_bytes(&mut self, setting: &str, bytes: &[u8]) -> Result<(), String> {
+        match (setting, std::str::from_utf8(bytes)) {
+            ("descriptor_set", _) => self.describe(Description::Set(bytes.to_vec())),
+            (_, Ok(text)) => self.set_text(setting, text),
+            (_, Err(error)) => Err(format!("{setting}: expected a text, UTF-8: {error}")),
+        }
     }
     fn set_registry(&mut self, make: &mut dyn FnMut() -> Option<SchemaRegistry>) {
         if let Schemas::Unknown = self.schemas
-            && self.proto.is_none()
+            && self.description.is_none()
             && let Some(registry) = make()
         {
             self.schemas = Schemas::Registry(registry);
@@ -198,6 +231,13 @@ impl<M: Message> DecodeRecord<M> for ProtobufDecoder {
     fn prepare<'a>(&'a mut self, records: &'a Records, now: Duration) -> Option<BoxFuture<'a, Result<(), Unavailable>>> {
         match &self.schemas {
             Schemas::Registry(registry) if M::PROTOBUF.is_none() => wire::prepare(registry, None, records, now),
+            _ => None,
+        }
+    }
+
+    fn awaits(&self) -> Option<String> {
+        match &self.schemas {
+            Schemas::Registry(registry) => Some(registry.called()),
             _ => None,
         }
     }
