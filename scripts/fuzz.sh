@@ -27,7 +27,8 @@ fi
 # The versions that are shipped are fuzzed; cargo adds what only this package needs.
 cp Cargo.lock fuzz/Cargo.lock
 mkdir -p "$cache"
-cargo +nightly fuzz build --target-dir "$cache/target" >"$cache/build.log" 2>&1 || { cat "$cache/build.log" >&2; exit 1; }
+cargo +nightly fuzz build --target-dir "$cache/target" >"$cache/build.log" 2>&1 ||
+  { grep -A 20 "^error" "$cache/build.log" >&2; exit 1; }
 
 status=0
 for target in $targets; do

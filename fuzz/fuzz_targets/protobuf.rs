@@ -17,7 +17,7 @@ message Mixed {
   google.protobuf.Timestamp at = 7; bool flag = 8; Mixed next = 9; map<string, Mixed> more = 10;
 }"#;
 
-#[derive(prost::Message, Clone)]
+#[derive(prost::Message, Clone, PartialEq)]
 struct Typed {
     #[prost(string, tag = "1")]
     name: String,
@@ -39,7 +39,7 @@ struct Typed {
     more: BTreeMap<String, Typed>,
 }
 
-#[derive(prost::Message, Clone)]
+#[derive(prost::Message, Clone, PartialEq)]
 struct Timestamp {
     #[prost(int64, tag = "1")]
     seconds: i64,
