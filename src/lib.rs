@@ -18,7 +18,8 @@ pub use karst_actors::{
 };
 
 pub use karst_connectors::{
-    FileSource, Format, KafkaProducer, KafkaSource, LateLane, MemorySource, SchemaRegistry, Source, SourceSettings, StartAt,
+    FileSource, Format, FutureEvents, KafkaProducer, KafkaSource, LateLane, MemorySource, SchemaRegistry, Source,
+    SourceSettings, StartAt,
 };
 
 pub use karst_features::{Feature, FeatureClass, IntoStreamResolver, Registry, StreamResolver};

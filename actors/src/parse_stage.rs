@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use karst_connectors::{BatchDecoder, DecodedRecord, LateLane, Unavailable};
+use karst_connectors::{BatchDecoder, DecodedRecord, FutureEvents, LateLane, Unavailable};
 use karst_runtime::{LogWatermark, Mailbox, Stage, StageError, Verdict, lateness::lateness, progress, told_to_stop, verdict};
 use karst_state::WatermarkState;
 use karst_types::{Clock, DeadLetter, EventTime, LatenessBucket, Outcome, Reason, RecordRef, Records, TimeSpan, update::Cause};
@@ -68,12 +68,15 @@ impl ParseStage {
                 DecodedRecord::Message { event_time } => {
                     let event_time = event_time.unwrap_or(EventTime(record.broker_time().0));
                     let before = before(log);
-                    if log.observe(event_time, record.broker_time(), settings.max_future_skew) {
-                        future += 1;
-                    }
+                    let ahead = log.observe(event_time, record.broker_time(), settings.max_future_skew);
+                    future += u64::from(ahead);
                     if let Err(error) = in_range(event_time, record) {
                         dead_letters.push(put_aside(record, Reason::EventTimeOutOfRange, &error, before));
                         (Outcome::Dead(Reason::EventTimeOutOfRange), None)
+                    } else if ahead && settings.future_events == FutureEvents::DeadLetter {
+                        let error = too_far_ahead(event_time, record, settings.max_future_skew);
+                        dead_letters.push(put_aside(record, Reason::Future, &error, before));
+                        (Outcome::Dead(Reason::Future), None)
                     } else {
                         bucket = LatenessBucket::of(lateness(event_time, before));
                         let cause = Some(Cause { offset: record.offset(), event_time });
@@ -139,6 +142,11 @@ impl ParseStage {
 fn too_late(event_time: EventTime, watermark: Option<EventTime>, by: TimeSpan) -> String {
     let watermark = watermark.map_or_else(|| "none".to_owned(), |at| at.to_string());
     format!("event time {event_time}, watermark {watermark}: {by} later than late_arrival_deadline allows")
+}
+
+fn too_far_ahead(event_time: EventTime, record: RecordRef<'_>, skew: TimeSpan) -> String {
+    let at = record.broker_time();
+    format!("event time {event_time}: more than max_future_skew ({skew}) ahead of its record, which is of {at}")
 }
 
 fn in_range(event_time: EventTime, record: RecordRef<'_>) -> Result<(), String> {

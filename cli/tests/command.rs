@@ -81,6 +81,7 @@ kind = "file"
 path = "clicks.jsonl"
 late_arrival_deadline = "30 minutes"
 late_lane = "dorp"
+future_events = "drop"
 
 [[resolver]]
 name = "on_click"
@@ -119,7 +120,8 @@ fn every_problem_is_told_at_once_with_its_line() {
         "klicks",
         "user.visit",
         "karst.toml:20:13: late_lane: expected \"drop\", \"dead_letter\" or \"correct\", got \"dorp\"",
-        "karst.toml:22:1",
+        "karst.toml:21:17: future_events: expected \"keep\" or \"dead_letter\", got \"drop\"",
+        "karst.toml:23:1",
         "hint: ",
     ] {
         assert!(told.contains(part), "no \"{part}\" in\n{told}");

@@ -18,7 +18,7 @@ pub mod error;
 pub use error::{Error, Result};
 
 pub mod settings;
-pub use settings::{LateLane, SourceSettings, StartAt};
+pub use settings::{FutureEvents, LateLane, SourceSettings, StartAt};
 
 pub mod source;
 pub use source::{

@@ -59,6 +59,39 @@ impl fmt::Display for LateLane {
     }
 }
 
+/// What becomes of events that are further ahead of their record's broker time than `max_future_skew` (DESIGN S3). They are
+/// counted either way, and move the watermark no further than that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum FutureEvents {
+    /// They are events like any other: a booked flight.
+    #[default]
+    Keep,
+    /// The record is a dead letter with reason `future`.
+    DeadLetter,
+}
+
+impl FutureEvents {
+    /// As it is written in settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::DeadLetter => "dead_letter",
+        }
+    }
+}
+
+impl FromStr for FutureEvents {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Keep, Self::DeadLetter]
+            .into_iter()
+            .find(|policy| policy.as_str() == text)
+            .ok_or_else(|| format!("expected \"keep\" or \"dead_letter\", got \"{text}\""))
+    }
+}
+
 /// Largest value that is ever copied out of a broker or a file. [`SourceSettings::max_record_bytes`] stays at or below it;
 /// a longer value is cut here, and is a dead letter anyway.
 pub const RECORD_BYTES_CAP: usize = 16 << 20;
@@ -82,6 +115,8 @@ pub struct SourceSettings {
     pub disorder: TimeSpan,
     /// An event further than this ahead of its record's broker time does not move the watermark (DESIGN S3). Default: 5 m.
     pub max_future_skew: TimeSpan,
+    /// What becomes of such an event (DESIGN S3). Default: it is kept.
+    pub future_events: FutureEvents,
     /// A partition that is ahead of the slowest of its source by more than this, in event time, waits for it (DESIGN S2).
     /// Default: infinity.
     pub max_drift: TimeSpan,
@@ -119,6 +154,7 @@ impl SourceSettings {
             late_lane: LateLane::Drop,
             disorder: TimeSpan::ZERO,
             max_future_skew: TimeSpan::from_secs(300),
+            future_events: FutureEvents::Keep,
             max_drift: TimeSpan::INFINITY,
             discover_interval: TimeSpan::from_secs(30),
             max_record_bytes: ByteSize::mib(1),
@@ -301,6 +337,12 @@ macro_rules! source_setters {
         #[must_use]
         pub fn max_future_skew(mut self, skew: impl $crate::settings::IntoTimeSpan) -> Self {
             self.$settings.span("max_future_skew", skew, |settings, span| settings.max_future_skew = span);
+            self
+        }
+        /// What becomes of events that are further ahead; default: they are kept, and counted.
+        #[must_use]
+        pub fn future_events(mut self, policy: $crate::FutureEvents) -> Self {
+            self.$settings.future_events = policy;
             self
         }
         /// How far, in event time, a partition may run ahead of the slowest one of its source.

@@ -32,9 +32,9 @@ fn on_step(step: Step) -> Updates![Walk::id, Walk::seen] {
 }
 
 /// Event time (seconds; `None`: the broker's stands in) and broker time of each record of a partition.
-type Log = Vec<(Option<i64>, i64)>;
+pub(crate) type Log = Vec<(Option<i64>, i64)>;
 /// Partition and offset.
-type Place = (usize, usize);
+pub(crate) type Place = (usize, usize);
 
 fn log(seed: u64) -> Log {
     let mut random = Random::new(seed);
@@ -50,7 +50,7 @@ fn log(seed: u64) -> Log {
     (0..1_000).map(one).collect()
 }
 
-fn logs(seed: u64) -> Vec<Log> {
+pub(crate) fn logs(seed: u64) -> Vec<Log> {
     (0..PARTITIONS as u64).map(|partition| log(seed * 100 + partition)).collect()
 }
 
@@ -67,13 +67,13 @@ fn lateness_by_the_book(logs: &[Log]) -> Vec<(Place, i64)> {
     logs.iter().enumerate().flat_map(of_partition).collect()
 }
 
-fn late_by_the_book(logs: &[Log]) -> BTreeSet<Place> {
+pub(crate) fn late_by_the_book(logs: &[Log]) -> BTreeSet<Place> {
     lateness_by_the_book(logs).into_iter().filter(|(_, behind)| *behind > DEADLINE_S).map(|(place, _)| place).collect()
 }
 
 /// What interrupts the engine on its way, again and again.
 #[derive(Clone, Copy, Debug)]
-enum Ends {
+pub(crate) enum Ends {
     Never,
     /// It is stopped, and started again.
     Stops,
@@ -81,12 +81,12 @@ enum Ends {
     Crashes,
 }
 
-fn source(batch: usize, lane: LateLane) -> MemorySource {
+pub(crate) fn source(batch: usize, lane: LateLane) -> MemorySource {
     let source = MemorySource::json("steps").partitions(PARTITIONS).late_arrival_deadline(TimeSpan::from_secs(DEADLINE_S));
     source.disorder(TimeSpan::from_secs(DISORDER_S)).max_future_skew("5m").batch_records(batch).late_lane(lane)
 }
 
-async fn start(dir: &Path, source: &MemorySource) -> karst::Result<Engine> {
+pub(crate) async fn start(dir: &Path, source: &MemorySource) -> karst::Result<Engine> {
     let mut tries = 0;
     loop {
         let mut settings = small();
@@ -100,7 +100,7 @@ async fn start(dir: &Path, source: &MemorySource) -> karst::Result<Engine> {
 }
 
 /// Sends the logs, their partitions mixed by chance, and lets the engine end every now and then.
-async fn read(dir: &Path, source: &MemorySource, logs: &[Log], ends: Ends, seed: u64) -> karst::Result<Engine> {
+pub(crate) async fn read(dir: &Path, source: &MemorySource, logs: &[Log], ends: Ends, seed: u64) -> karst::Result<Engine> {
     let mut random = Random::new(seed);
     let mut next = [0; PARTITIONS];
     let mut engine = start(dir, source).await?;

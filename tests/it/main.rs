@@ -8,6 +8,7 @@ mod classes;
 mod declarations;
 mod diagram;
 mod formats;
+mod future;
 mod gate;
 mod hello;
 mod late;

@@ -51,11 +51,13 @@ pub enum Reason {
     Late,
     /// The parse function of a resolver returned an error.
     ParseFailed,
+    /// Further ahead of its record than `max_future_skew`, of a source that does not keep such events.
+    Future,
 }
 
 impl Reason {
     /// All of them, in the order of their codes.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Empty,
         Self::TooLarge,
         Self::NotUtf8,
@@ -70,6 +72,7 @@ impl Reason {
         Self::SchemaIncompatible,
         Self::Late,
         Self::ParseFailed,
+        Self::Future,
     ];
 
     /// Whether a letter with this reason is among the dead records. A late record is kept only for someone to look at: it was
@@ -95,6 +98,7 @@ impl Reason {
             Self::SchemaIncompatible => "schema_incompatible",
             Self::Late => "late",
             Self::ParseFailed => "parse_failed",
+            Self::Future => "future",
         }
     }
 

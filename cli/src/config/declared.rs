@@ -205,6 +205,9 @@ macro_rules! common {
         if let Some(span) = $section.parsed::<TimeSpan>("max_future_skew") {
             source = source.max_future_skew(span);
         }
+        if let Some(policy) = $section.parsed::<karst::FutureEvents>("future_events") {
+            source = source.future_events(policy);
+        }
         if let Some(span) = $section.parsed::<TimeSpan>("max_drift") {
             source = source.max_drift(span);
         }
