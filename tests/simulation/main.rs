@@ -9,12 +9,17 @@
 
 #![allow(unreachable_pub, clippy::print_stdout)] // modules of a test binary: pub is as far as it goes, and it prints
 
+mod faults;
 mod log;
+mod partition;
 mod random;
 mod replays;
+mod shard;
+mod variant;
 mod world;
 
-use world::{Report, Variant, run};
+use variant::{Report, Variant};
+use world::run;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name)

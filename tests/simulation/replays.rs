@@ -6,7 +6,9 @@ use karst_types::Offset;
 
 use crate::{
     log::{self, EVENTS, PARTITIONS},
-    world::{Effects, Outgoing, SOURCE, Variant, World, shard_of},
+    partition::{Effects, Outgoing},
+    variant::Variant,
+    world::{SOURCE, World, shard_of},
 };
 
 /// The replay log among the partitions.
