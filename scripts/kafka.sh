@@ -38,8 +38,10 @@ environment
 HELP
 }
 
-say() { echo "kafka: $*" >&2; }
-die() { say "$*"; exit 1; }
+service=kafka
+mark() { echo "$run/server.properties"; }
+# shellcheck source=scripts/service.sh
+. "$here/scripts/service.sh"
 
 version="${KAFKA_VERSION:-$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$broker/pom.xml")}"
 jars="$cache/kafka/$version"
@@ -64,15 +66,6 @@ install_jars() {
   rm -rf "$work"
 }
 
-java_version() { java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p'; }
-
-check_java() {
-  command -v java >/dev/null || die "java is missing; scripts/setup.sh --kafka installs it"
-  local found
-  found="$(java_version)"
-  [ "${found:-0}" -ge 17 ] || die "Kafka 4 needs Java 17 or newer; java -version says ${found:-nothing}"
-}
-
 # The tools live for a second: what is slow to warm up is left cold.
 tool() {
   install_jars
@@ -81,13 +74,6 @@ tool() {
 }
 
 address() { cat "$run/address" 2>/dev/null; }
-
-# The broker of this run folder, and no other process that happens to have got its number.
-running() {
-  local pid
-  pid="$(cat "$run/pid" 2>/dev/null)" || return 1
-  tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "$run/server.properties"
-}
 
 # Asks for the API versions, the first question of every client: an open port alone is not yet an answer.
 answers() {
@@ -106,16 +92,6 @@ with socket.create_connection((host, int(port)), 2) as peer:
         reply += part
     _, correlation, error = struct.unpack(">iih", reply)
     sys.exit(0 if (correlation, error) == (7, 0) else 1)
-PY
-}
-
-free_ports() { # $1 of them, all different
-  python3 - "$1" <<'PY'
-import socket, sys
-held = [socket.socket() for _ in range(int(sys.argv[1]))]
-for s in held:
-    s.bind(("127.0.0.1", 0))
-print(*[s.getsockname()[1] for s in held])
 PY
 }
 
@@ -151,30 +127,21 @@ prepare() { # a run folder with its settings and an empty, formatted log
 }
 
 launch() {
-  local seen started pid tail_from
   tail_from=$(($(stat -c %s "$run/broker.log" 2>/dev/null || echo 0) + 1))
   # A session of its own: Ctrl-C belongs to whoever started us, who then says stop.
   setsid java "-Xmx${KAFKA_HEAP:-512m}" "-Xms${KAFKA_HEAP:-512m}" -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError \
     -Dlog4j.configurationFile="$broker/log4j2.properties" -Djava.io.tmpdir="$run" \
     -cp "$jars/*" kafka.Kafka "$run/server.properties" </dev/null >>"$run/broker.log" 2>&1 &
-  pid=$!
+  local pid=$!
   disown
-  echo "$pid" >"$run/pid"
-  started=$SECONDS
-  while ((SECONDS - started < wait_seconds)); do
-    kill -0 "$pid" 2>/dev/null || return 1
-    seen="$(tail -c "+$tail_from" "$run/broker.log")"
-    if [[ "$seen" == *"Kafka Server started"* ]] && answers; then
-      return 0
-    fi
-    sleep 0.1
-  done
-  say "no answer after $wait_seconds s"
-  return 1
+  await "$pid" serves
 }
 
+# It has said so since it was launched, and it is so.
+serves() { [[ "$(tail -c "+$tail_from" "$run/broker.log")" == *"Kafka Server started"* ]] && answers; }
+
 start() {
-  check_java
+  check_java "Kafka 4"
   install_jars
   mkdir -p "$run"
   run="$(cd "$run" && pwd)" # absolute, so that `running` finds it again
@@ -203,35 +170,15 @@ start() {
   die "the broker did not start; its log is $run/broker.log"
 }
 
-end() { # with signal $1; waits until the process is gone
-  running || { rm -f "$run/pid"; return 0; }
-  local pid i
-  pid="$(cat "$run/pid")"
-  kill "-$1" "$pid" 2>/dev/null || true
-  for ((i = 0; i < 300; i++)); do
-    if ! running; then
-      rm -f "$run/pid"
-      return 0
-    fi
-    sleep 0.1
-  done
-  say "still there 30 s after SIG$1, so killed"
-  kill -KILL "$pid" 2>/dev/null || true
-  rm -f "$run/pid"
-}
-
-# Only a folder that this script made is ever removed.
-remove_run_folder() { if [ -f "$run/server.properties" ]; then rm -rf "$run"; fi; }
-
 need_address() { address >/dev/null || die "no broker in $run; start one first"; }
 
 command="${1:-help}"
 [ $# -gt 0 ] && shift
 [ -d "$run" ] && run="$(cd "$run" && pwd)"
 case "$command" in
-  install) check_java; install_jars; echo "$jars" ;;
+  install) check_java "Kafka 4"; install_jars; echo "$jars" ;;
   start) start ;;
-  stop) end TERM; remove_run_folder ;;
+  stop) end TERM; remove_run_folder server.properties ;;
   halt) end TERM ;;
   kill9) end KILL ;;
   restart) need_address; end TERM; start ;;

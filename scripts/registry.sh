@@ -5,6 +5,7 @@
 # It comes from Maven Central by its coordinates, once per machine. Nothing else of the machine is touched; `stop` leaves
 # no trace but the download.
 set -euo pipefail
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 cache="${KARST_CACHE:-$HOME/.cache/karst}"
 run="${KARST_TEST_REGISTRY_RUN:-${TMPDIR:-/tmp}/karst-registry-$(id -u)}"
 wait_seconds="${REGISTRY_WAIT:-60}"
@@ -36,8 +37,10 @@ environment
 HELP
 }
 
-say() { echo "registry: $*" >&2; }
-die() { say "$*"; exit 1; }
+service=registry
+mark() { echo "karst.run=$run"; }
+# shellcheck source=scripts/service.sh
+. "$here/service.sh"
 
 install_registry() {
   [ -f "$home/complete" ] && return
@@ -61,21 +64,7 @@ install_registry() {
   rm -rf "$work"
 }
 
-check_java() {
-  command -v java >/dev/null || die "java is missing; scripts/setup.sh --kafka installs it"
-  local found
-  found="$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p')"
-  [ "${found:-0}" -ge 17 ] || die "the registry needs Java 17 or newer; java -version says ${found:-nothing}"
-}
-
 url() { cat "$run/url" 2>/dev/null; }
-
-# The registry of this run folder, and no other process that happens to have got its number.
-running() {
-  local pid
-  pid="$(cat "$run/pid" 2>/dev/null)" || return 1
-  tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "karst.run=$run"
-}
 
 answers() {
   python3 - "$(url)/subjects" <<'PY' 2>/dev/null
@@ -85,10 +74,8 @@ with urllib.request.urlopen(sys.argv[1], timeout=2) as answer:
 PY
 }
 
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-
 launch() {
-  local port jar pid started
+  local port jar pid
   port="$(url | sed -E 's|.*:([0-9]+)/.*|\1|')"
   jar="$(find "$home" -maxdepth 1 -name '*-runner.jar' -o -maxdepth 1 -name quarkus-run.jar | head -n 1)"
   [ -n "$jar" ] || die "there is no runner in $home"
@@ -100,19 +87,11 @@ launch() {
     "-Djava.io.tmpdir=$run" -jar "$jar" </dev/null >>"$run/registry.log" 2>&1 &
   pid=$!
   disown
-  echo "$pid" >"$run/pid"
-  started=$SECONDS
-  while ((SECONDS - started < wait_seconds)); do
-    kill -0 "$pid" 2>/dev/null || return 1
-    if answers; then return 0; fi
-    sleep 0.2
-  done
-  say "no answer after $wait_seconds s"
-  return 1
+  await "$pid" answers
 }
 
 start() {
-  check_java
+  check_java "the registry"
   install_registry
   mkdir -p "$run"
   run="$(cd "$run" && pwd)" # absolute, so that `running` finds it again
@@ -121,7 +100,7 @@ start() {
     url
     return
   fi
-  [ -f "$run/url" ] || echo "http://127.0.0.1:$(free_port)/$path" >"$run/url"
+  [ -f "$run/url" ] || echo "http://127.0.0.1:$(free_ports 1)/$path" >"$run/url"
   if launch; then
     url
     return
@@ -131,29 +110,12 @@ start() {
   die "the registry did not start; its log is $run/registry.log"
 }
 
-end() { # with signal $1; waits until the process is gone
-  running || { rm -f "$run/pid"; return 0; }
-  local pid i
-  pid="$(cat "$run/pid")"
-  kill "-$1" "$pid" 2>/dev/null || true
-  for ((i = 0; i < 200; i++)); do
-    running || { rm -f "$run/pid"; return 0; }
-    sleep 0.1
-  done
-  say "still there 20 s after SIG$1, so killed"
-  kill -KILL "$pid" 2>/dev/null || true
-  rm -f "$run/pid"
-}
-
-# Only a folder that this script made is ever removed.
-remove_run_folder() { if [ -f "$run/url" ]; then rm -rf "$run"; fi; }
-
 command="${1:-help}"
 [ -d "$run" ] && run="$(cd "$run" && pwd)"
 case "$command" in
-  install) check_java; install_registry; echo "$home" ;;
+  install) check_java "the registry"; install_registry; echo "$home" ;;
   start) start ;;
-  stop) end TERM; remove_run_folder ;;
+  stop) end TERM; remove_run_folder url ;;
   halt) end TERM ;;
   kill9) end KILL ;;
   delete)

@@ -353,6 +353,21 @@ where
     Parsed::new::<C>(name, source, outputs, F::BY_VALUE, parse, resolve)
 }
 
+/// What both kinds of [`Parsed`] say of themselves.
+macro_rules! declared {
+    () => {
+        type Message = M;
+        type Row = Row;
+
+        fn declaration(&self) -> StreamDeclaration {
+            self.declaration.clone()
+        }
+        fn classes(&self) -> Vec<&'static FeatureClass> {
+            self.classes.clone()
+        }
+    };
+}
+
 impl<F, G, M, C, Row, Form> StreamResolver for Parsed<F, G, ByValue<M, C, Row, Form>>
 where
     F: ParseFunction<M, C, Form>,
@@ -362,15 +377,8 @@ where
     Row: UpdateRow,
     Form: 'static,
 {
-    type Message = M;
-    type Row = Row;
+    declared!();
 
-    fn declaration(&self) -> StreamDeclaration {
-        self.declaration.clone()
-    }
-    fn classes(&self) -> Vec<&'static FeatureClass> {
-        self.classes.clone()
-    }
     #[inline]
     fn resolve(&self, message: MessageSlot<'_, M>, out: &mut UpdateWriter<'_, Row>) -> Result<(), ResolverError> {
         let record = message.record();
@@ -393,15 +401,8 @@ where
     Row: UpdateRow,
     Form: 'static,
 {
-    type Message = M;
-    type Row = Row;
+    declared!();
 
-    fn declaration(&self) -> StreamDeclaration {
-        self.declaration.clone()
-    }
-    fn classes(&self) -> Vec<&'static FeatureClass> {
-        self.classes.clone()
-    }
     #[inline]
     fn resolve(&self, message: MessageSlot<'_, M>, out: &mut UpdateWriter<'_, Row>) -> Result<(), ResolverError> {
         let record = message.record();

@@ -3,30 +3,14 @@
 use karst::{
     Engine, Format, MemorySource, Outcomes, Reason, SchemaRegistry, Value,
     connectors::registry::{StubMode, StubRegistry},
-    prelude::*,
 };
 
+#[path = "../registry/payments.rs"]
+mod payments;
+
+use payments::{framed, on_payment, text};
+
 use crate::world::{column, outcomes, small, until};
-
-#[derive(Message)]
-struct Payment {
-    card: String,
-    amount: f64,
-    #[message(event_time)]
-    at: EventTime,
-}
-
-#[features(key = "id")]
-#[allow(dead_code)]
-struct Card {
-    id: String,
-    last_amount: f64,
-}
-
-#[stream(source = "payments")]
-fn on_payment(payment: Payment) -> Updates![Card::id, Card::last_amount] {
-    updates!(payment.card, payment.amount)
-}
 
 /// The first version, with amounts as floats.
 const FIRST: &str = r#"{"type":"record","name":"Payment","fields":[
@@ -40,13 +24,6 @@ const SECOND: &str = r#"{"type":"record","name":"Payment","fields":[
 const WITHOUT: &str = r#"{"type":"record","name":"Payment","fields":[
     {"name":"card","type":"string"},{"name":"at","type":{"type":"long","logicalType":"timestamp-millis"}}]}"#;
 
-/// In Confluent's wire format.
-fn framed(id: u32, parts: &[&[u8]]) -> Vec<u8> {
-    [&[0][..], &id.to_be_bytes(), &parts.concat()].concat()
-}
-fn text(text: &str) -> Vec<u8> {
-    [&[2 * text.len() as u8][..], text.as_bytes()].concat()
-}
 /// A small long, by zigzag.
 fn long(value: u8) -> Vec<u8> {
     assert!(value < 64);

@@ -7,29 +7,13 @@
 //! Without KARST_TEST_REGISTRY they are skipped, which is said; with CI=true that is a failure.
 #![allow(clippy::unwrap_used)] // in helpers of tests, as in tests
 
+mod payments;
+
 use std::{io::Write, path::Path, process::Command, time::Duration};
 
-use karst::{Engine, EngineSettings, Format, MemorySource, Outcomes, Reason, SchemaRegistry, Value, prelude::*};
+use karst::{Engine, EngineSettings, EventTime, Format, MemorySource, Outcomes, Reason, SchemaRegistry, Value};
 
-#[derive(Message)]
-struct Payment {
-    card: String,
-    amount: f64,
-    #[message(event_time)]
-    at: EventTime,
-}
-
-#[features(key = "id")]
-#[allow(dead_code)]
-struct Card {
-    id: String,
-    last_amount: f64,
-}
-
-#[stream(source = "payments")]
-fn on_payment(payment: Payment) -> Updates![Card::id, Card::last_amount] {
-    updates!(payment.card, payment.amount)
-}
+use crate::payments::{framed, on_payment, text};
 
 const FIRST: &str = r#"{"type":"record","name":"Payment","fields":[{"name":"card","type":"string"},
     {"name":"amount","type":"float"},{"name":"at","type":{"type":"long","logicalType":"timestamp-millis"}}]}"#;
@@ -80,12 +64,6 @@ fn own(schema: &str, test: &str) -> String {
     schema.replacen("\"name\":\"Payment\"", &format!("\"name\":\"Payment\",\"namespace\":\"{test}\""), 1)
 }
 
-fn framed(id: u32, parts: &[&[u8]]) -> Vec<u8> {
-    [&[0][..], &id.to_be_bytes(), &parts.concat()].concat()
-}
-fn text(text: &str) -> Vec<u8> {
-    [&[2 * text.len() as u8][..], text.as_bytes()].concat()
-}
 fn first(id: u32, card: &str, amount: f32) -> Vec<u8> {
     framed(id, &[&text(card), &amount.to_le_bytes(), &[2]])
 }
