@@ -8,7 +8,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::File,
     path::PathBuf,
     sync::{
         Arc,
@@ -28,7 +27,7 @@ use crate::{
     hot::HotSet,
     keys,
     lane::LaneId,
-    layout::{Identity, boot_id, property},
+    layout::{DirLock, Identity, boot_id, property},
     metrics::ShardMetrics,
     poison::Poison,
     ring,
@@ -108,7 +107,7 @@ pub(crate) struct Core {
     pub(crate) poison: Poison,
     pub(crate) metrics: ShardMetrics,
     pub(crate) clock: Arc<dyn Clock>,
-    _lock: Arc<File>, // of the directory; after the database
+    _lock: Arc<DirLock>, // of the directory; after the database
     #[cfg(test)]
     pub(crate) fail_next_write: std::sync::atomic::AtomicBool,
 }
@@ -127,7 +126,7 @@ pub(crate) struct Place {
     pub(crate) identity: Identity,
     pub(crate) create: bool,
     pub(crate) hot_bytes: usize,
-    pub(crate) lock: Arc<File>,
+    pub(crate) lock: Arc<DirLock>,
 }
 
 impl Core {
@@ -394,18 +393,20 @@ impl Core {
         self.cursors.lock().values().min().copied()
     }
     pub(crate) fn set_cursor(&self, name: &str, seq: Option<u64>) -> Result<()> {
-        let mut cursors = self.cursors.lock();
         let mut batch = WriteBatch::default();
         match seq {
             Some(seq) => batch.put(keys::cursor(name), seq.to_le_bytes()),
             None => batch.delete(keys::cursor(name)),
         }
-        self.with_rocks(|rocks| rocks.write(batch))?;
-        match seq {
-            Some(seq) => cursors.insert(name.to_owned(), seq),
-            None => cursors.remove(name),
-        };
-        Ok(())
+        self.with_rocks(|rocks| {
+            let mut cursors = self.cursors.lock(); // inside, as a commit takes the two locks
+            rocks.write(batch)?;
+            match seq {
+                Some(seq) => cursors.insert(name.to_owned(), seq),
+                None => cursors.remove(name),
+            };
+            Ok(())
+        })
     }
 }
 

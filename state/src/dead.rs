@@ -6,9 +6,9 @@
 //! - a letter that is queued is not queued again, so one request has one effect however often it is repeated;
 //! - what a commit does to letters is decided by what is committed: a request names positions, never states.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use karst_types::{BrokerTime, DeadLetter, EventTime, Offset, Outcome, ProcessingTime, Reason};
+use karst_types::{BrokerTime, DeadLetter, EventTime, Offset, Outcome, ProcessingTime, Reason, SourceId};
 use rocksdb::WriteBatch;
 
 use crate::{bytes, error::Result, keys, lane::LaneId, rocks::Rocks, settings::StoreSettings};
@@ -82,17 +82,21 @@ pub(crate) struct DeadState {
     pub(crate) kept: u64,
     pub(crate) bytes: u64,
     pub(crate) let_go: u64,
+    /// Let go before whoever wants them forwarded had acknowledged them.
+    pub(crate) let_go_unsent: u64,
     /// When the oldest was stored, once that is known; not on disk.
     oldest: Option<ProcessingTime>,
 }
 
 impl DeadState {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        [self.first, self.next, self.kept, self.bytes, self.let_go].map(u64::to_le_bytes).concat()
+        [self.first, self.next, self.kept, self.bytes, self.let_go, self.let_go_unsent].map(u64::to_le_bytes).concat()
     }
     pub(crate) fn decode(mut value: &[u8]) -> Option<Self> {
         let mut next = || bytes::u64(&mut value);
-        Some(Self { first: next()?, next: next()?, kept: next()?, bytes: next()?, let_go: next()?, oldest: None })
+        let [first, after, kept, bytes, let_go] = [next()?, next()?, next()?, next()?, next()?];
+        let let_go_unsent = next().unwrap_or(0); // directories of older versions do not count them
+        Some(Self { first, next: after, kept, bytes, let_go, let_go_unsent, oldest: None })
     }
 
     fn too_much(&self, settings: &StoreSettings) -> bool {
@@ -110,6 +114,8 @@ pub(crate) struct Letters<'a> {
     settings: &'a StoreSettings,
     rocks: &'a Rocks,
     now: ProcessingTime,
+    /// Sources whose letters are forwarded, and the number in the queue from which on they are still to be.
+    forwarded: HashMap<SourceId, u64>,
     changed: BTreeMap<Vec<u8>, Changed>,
 }
 
@@ -124,8 +130,14 @@ fn size(key: &[u8], value: &[u8]) -> u64 {
 }
 
 impl<'a> Letters<'a> {
-    pub(crate) fn new(state: &'a mut DeadState, settings: &'a StoreSettings, rocks: &'a Rocks, now: ProcessingTime) -> Self {
-        Self { state, settings, rocks, now, changed: BTreeMap::new() }
+    pub(crate) fn new(
+        state: &'a mut DeadState,
+        settings: &'a StoreSettings,
+        rocks: &'a Rocks,
+        now: ProcessingTime,
+        forwarded: HashMap<SourceId, u64>,
+    ) -> Self {
+        Self { state, settings, rocks, now, forwarded, changed: BTreeMap::new() }
     }
 
     fn get(&mut self, key: &[u8]) -> Result<Option<&mut Kept>> {
@@ -193,7 +205,7 @@ impl<'a> Letters<'a> {
     }
 
     fn let_go(&mut self, written: &mut BTreeMap<Vec<u8>, Vec<u8>>, batch: &mut WriteBatch) -> Result<bool> {
-        let Self { state, settings, rocks, now, .. } = self;
+        let Self { state, settings, rocks, now, forwarded, .. } = self;
         if !state.too_much(settings) && !state.too_old(settings, *now) {
             return Ok(false);
         }
@@ -217,6 +229,9 @@ impl<'a> Letters<'a> {
                 state.bytes = state.bytes.saturating_sub(size(key, value));
                 // One that was replayed is no loss.
                 state.let_go += u64::from(!matches!(letter, LetterState::Replayed(_)));
+                let next = keys::lane_of(key).and_then(|lane| forwarded.get(&lane.source));
+                let unsent = next.is_some_and(|next| keys::number_of(queued).is_some_and(|number| number >= *next));
+                state.let_go_unsent += u64::from(unsent);
             }
             batch.delete(queued);
             state.first = keys::number_of(queued).unwrap_or(state.first) + 1;
@@ -339,8 +354,10 @@ mod tests {
 
     #[test]
     fn the_state_of_the_queue_reads_back() {
-        let state = DeadState { first: 1, next: 2, kept: 3, bytes: 4, let_go: 5, oldest: None };
+        let state = DeadState { first: 1, next: 2, kept: 3, bytes: 4, let_go: 5, let_go_unsent: 6, oldest: None };
         assert_eq!(DeadState::decode(&state.encode()), Some(state));
+        let older = DeadState { let_go_unsent: 0, ..state };
+        assert_eq!(DeadState::decode(&state.encode()[..40]), Some(older), "as it was before those were counted");
         assert_eq!(DeadState::decode(&[1]), None);
     }
 }

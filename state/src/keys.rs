@@ -103,6 +103,16 @@ pub(crate) fn meta(name: &str) -> Vec<u8> {
 pub(crate) fn cursor(name: &str) -> Vec<u8> {
     of_name(CURSOR, name)
 }
+const LETTERS: &str = "letters/";
+
+/// The name of the cursor of whoever forwards the dead letters of a source: by number, since a name may be used again.
+pub(crate) fn letters(source: SourceId) -> String {
+    format!("{LETTERS}{}", source.0)
+}
+/// The source whose letters the cursor of this name is about.
+pub(crate) fn letters_of(cursor: &str) -> Option<SourceId> {
+    cursor.strip_prefix(LETTERS)?.parse().ok().map(SourceId)
+}
 pub(crate) fn ring(slot: u16) -> Vec<u8> {
     let mut key = vec![RING];
     key.extend_from_slice(&slot.to_be_bytes());

@@ -65,7 +65,7 @@ pub(crate) struct Layout {
     /// Whether shards may be made.
     pub(crate) creating: bool,
     /// Held by everything that has a shard open; released when the last is gone.
-    pub(crate) lock: Arc<File>,
+    pub(crate) lock: Arc<DirLock>,
 }
 
 fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
@@ -73,17 +73,36 @@ fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Io { action, path, source }
 }
 
+/// The lock of a directory: whoever has it is the only one, in this process and in all others.
+pub(crate) struct DirLock(File);
+
+impl DirLock {
+    fn take(dir: &Path) -> Result<Self> {
+        let path = dir.join("LOCK");
+        let file = File::create(&path).map_err(io("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(Error::Locked { path: dir.to_owned() }),
+            Err(TryLockError::Error(source)) => Err(io("lock", &path)(source)),
+        }
+    }
+}
+
+/// Given back in so many words. Closing the file is not enough: while another thread starts a child process, that has for a moment
+/// a copy of every open file, and would hold the lock until it runs its program.
+impl Drop for DirLock {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the lock of a state directory could not be given back; it goes when its file is closed");
+        }
+    }
+}
+
 impl Layout {
     /// Opens `dir`, or makes it with `shards` shards.
     pub(crate) fn open(dir: &Path, shards: ShardCount) -> Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io("create", dir))?;
-        let lock_path = dir.join("LOCK");
-        let lock = File::create(&lock_path).map_err(io("open", &lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::Locked { path: dir.to_owned() }),
-            Err(TryLockError::Error(source)) => return Err(io("lock", &lock_path)(source)),
-        }
+        let lock = Arc::new(DirLock::take(dir)?);
         let meta = dir.join("karst.meta");
         let marker = dir.join("creating");
         let expected = Identity { store: random_id(), shards: shards.get(), hash: HASH_VERSION, format: FORMAT };
@@ -104,7 +123,7 @@ impl Layout {
         }
         let shards = dir.join("shards");
         fs::create_dir_all(&shards).map_err(io("create", &shards))?;
-        Ok(Self { dir: dir.to_owned(), identity, creating: marker.exists(), lock: Arc::new(lock) })
+        Ok(Self { dir: dir.to_owned(), identity, creating: marker.exists(), lock })
     }
 
     /// All shards exist: from now on a missing one is an error.
@@ -208,4 +227,22 @@ fn random_id() -> String {
 /// `None` where the system does not say.
 pub(crate) fn boot_id() -> Option<String> {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|text| text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a child process has a copy between its start and its program.
+    #[test]
+    fn a_directory_is_free_as_soon_as_it_is_closed_also_while_a_copy_of_its_lock_is_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let count = ShardCount::new(1).unwrap();
+        let layout = Layout::open(dir.path(), count).unwrap();
+        let copy = layout.lock.0.try_clone().unwrap();
+        assert!(matches!(Layout::open(dir.path(), count), Err(Error::Locked { .. })));
+        drop(layout);
+        Layout::open(dir.path(), count).unwrap();
+        drop(copy);
+    }
 }

@@ -3,6 +3,7 @@
 mod directory;
 mod history;
 mod hot_and_cold;
+mod letters;
 mod poison;
 mod recovery;
 mod wal_damage;
