@@ -13,8 +13,8 @@ pub use serde;
 pub use karst_actors::{
     AnswerValue, Candidate, Engine, EngineBuilder, EngineHandle, EngineSettings, Error, ErrorCode, FoundLetter, Health,
     IntoValue, LetterFilter, PartitionLateness, PartitionStatus, PartitionTime, Problem, QueryAnswer, QueryError, QueryRequest,
-    Replays, ResolverStatus, Result, ShardStatus, SourceLateness, SourceStatus, SourceWatermark, StageView, Status, Topology,
-    describe_metrics, diagram,
+    Replays, ResolverLateness, ResolverStatus, Result, ShardStatus, SourceLateness, SourceStatus, SourceWatermark, StageView,
+    Status, Topology, describe_metrics, diagram,
 };
 
 pub use karst_connectors::{
@@ -37,7 +37,9 @@ pub mod prelude {
     pub use karst_macros::{Message, Updates, features, stream};
     pub use karst_types::{EventTime, Invalid, Message, Record, Str, TimeSpan, Value};
 
-    pub use crate::{Engine, EngineSettings, FileSource, Format, KafkaSource, MemorySource, QueryRequest, SchemaRegistry};
+    pub use crate::{
+        Engine, EngineSettings, FileSource, Format, IntoValue, KafkaSource, MemorySource, QueryRequest, SchemaRegistry,
+    };
 }
 
 /// Runs a future to its end on the calling thread, with the timers that an engine needs.

@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 
 use crate::{
     error::{Error, Result},
+    late::ResolverLateness,
     letter_forwarder::Forwarding,
     metrics::ResolverCounts,
     online_query::{OnlineQuery, QueryAnswer, QueryRequest},
@@ -224,6 +225,9 @@ pub(crate) struct SourceView {
 }
 
 impl SourceView {
+    pub(crate) fn late_by_resolver(&self) -> Vec<(String, ResolverLateness)> {
+        self.counts.iter().map(|(name, counts)| (name.clone(), counts.late())).collect()
+    }
     fn resolvers(&self) -> Vec<ResolverStatus> {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let one = |(name, counts): &(String, Arc<ResolverCounts>)| ResolverStatus {
@@ -510,10 +514,10 @@ impl EngineHandle {
     pub(crate) fn store(&self) -> &Store {
         &self.0.store
     }
-    /// The sources of this engine, whether they are read or not.
+    /// All sources that the state directory knows, also those that nobody declares any more.
     pub(crate) fn source_ids(&self) -> impl Iterator<Item = (String, SourceId)> + '_ {
-        let names = self.0.registry.sources().map(|source| source.to_string());
-        names.filter_map(|name| self.0.catalog.source_id(&name).map(|id| (name, id)))
+        let names = self.0.catalog.sources().iter();
+        names.filter_map(|name| self.0.catalog.source_id(name).map(|id| (name.clone(), id)))
     }
     /// The path of a source's replay log; what wakes it.
     pub(crate) fn replay_path(&self, source: &str) -> Result<Arc<Notify>> {

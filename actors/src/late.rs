@@ -5,7 +5,10 @@
 use karst_connectors::LateLane;
 use karst_types::{LatenessHistogram, PartitionId, TimeSpan};
 
-use crate::engine::{EngineHandle, SourceView};
+use crate::{
+    engine::{EngineHandle, SourceView},
+    stream_resolver::Tally,
+};
 
 /// How late the events of a source were, since the state directory was made.
 #[derive(Clone, Debug)]
@@ -16,10 +19,52 @@ pub struct SourceLateness {
     pub deadline: TimeSpan,
     /// What becomes of late events, as it is set now.
     pub lane: LateLane,
-    /// Its resolvers. Lateness is decided before any of them, so [`SourceLateness::late`] is the number for each.
-    pub resolvers: Vec<String>,
+    /// Its resolvers, by name, and what each of them did with late events since the engine started.
+    pub resolvers: Vec<(String, ResolverLateness)>,
     /// Its partitions, as far as they have records.
     pub partitions: Vec<PartitionLateness>,
+}
+
+/// What a resolver did with the late events of its source since the engine started. Which events are late is decided before any
+/// parse function, so the sum is the same for all resolvers of a source; what they did with them need not be. Events that are read
+/// again after a rewind count again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ResolverLateness {
+    /// It did not see them: late lanes `drop` and `dead_letter`.
+    pub withheld: u64,
+    /// It wrote something.
+    pub corrected: u64,
+    /// It wrote nothing.
+    pub nothing: u64,
+    /// Its parse function said that they are none of its.
+    pub skipped: u64,
+    /// It, or its parse function, failed.
+    pub failed: u64,
+    /// It was cut off: another resolver had failed on the record before its turn, or one of them panicked.
+    pub cut_off: u64,
+}
+
+impl ResolverLateness {
+    /// The names of [`ResolverLateness::counts`]: metric labels, never renamed.
+    pub(crate) const DID: [&'static str; 6] = ["withheld", "corrected", "nothing", "skipped", "failed", "cut_off"];
+
+    /// Of `late` events of a batch; `tally` is what the resolver did with those that it saw.
+    pub(crate) fn of(late: u64, lane: LateLane, tally: &Tally) -> Self {
+        let Tally { wrote: corrected, nothing, skipped, failed, .. } = *tally;
+        let unseen = late.saturating_sub(tally.ended());
+        let (withheld, cut_off) = if lane == LateLane::Correct { (0, unseen) } else { (unseen, 0) };
+        Self { withheld, corrected, nothing, skipped, failed, cut_off }
+    }
+
+    /// All late events.
+    pub fn late(&self) -> u64 {
+        self.counts().map(|(_, count)| count).sum()
+    }
+    /// What it did, by name.
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let Self { withheld, corrected, nothing, skipped, failed, cut_off } = *self;
+        Self::DID.into_iter().zip([withheld, corrected, nothing, skipped, failed, cut_off])
+    }
 }
 
 /// How late the events of a partition were.
@@ -82,7 +127,7 @@ impl EngineHandle {
                 name: name.to_owned(),
                 deadline: source.settings.late_arrival_deadline,
                 lane: source.settings.late_lane,
-                resolvers: inner.registry.resolvers_of(name).map(|resolver| resolver.name.clone()).collect(),
+                resolvers: source.late_by_resolver(),
                 partitions: own
                     .map(|sums| PartitionLateness {
                         partition: sums.partition,

@@ -64,11 +64,6 @@ impl LetterForwarder {
         let sent = counter!("karst_actors_dead_letters_forwarded_total", "source" => shared.source.to_string());
         Self { id, store, shared, sent, next: None, under_way: None }
     }
-
-    /// By number, not by name: a name may be used again for another source.
-    fn cursor(&self) -> String {
-        format!("letters/{}", self.id.0)
-    }
 }
 
 fn later(error: karst_state::Error) -> StageError {
@@ -97,12 +92,18 @@ impl Stage for LetterForwarder {
             let (next, count) = (*next, *count);
             self.under_way = None;
             *self.shared.since.lock() = None;
-            reader.set_letter_cursor(&self.cursor(), next).map_err(later)?;
+            reader.set_letter_cursor(self.id, next).map_err(later)?;
             self.next = Some(next);
             self.sent.increment(count as u64);
             return Ok(());
         }
-        let from = *self.next.get_or_insert_with(|| reader.letter_cursor(&format!("letters/{}", self.id.0)));
+        let from = match self.next.or_else(|| reader.letter_cursor(self.id)) {
+            Some(next) => next,
+            None => {
+                reader.set_letter_cursor(self.id, 0).map_err(later)?; // from now on letters that go unsent are counted
+                0
+            }
+        };
         let (letters, next) = reader.letters_from(self.id, from, BATCH, BATCH_BYTES).map_err(later)?;
         self.next = Some(next);
         if letters.is_empty() {

@@ -49,13 +49,15 @@ pub mod status;
 pub use status::{Health, PartitionStatus, Problem, ResolverStatus, ShardStatus, SourceStatus, StageView, Status, Topology};
 
 pub mod late;
-pub use late::{Candidate, PartitionLateness, SourceLateness};
+pub use late::{Candidate, PartitionLateness, ResolverLateness, SourceLateness};
 
 pub mod settings;
 pub use settings::EngineSettings;
 
 pub mod engine;
 pub use engine::{Engine, EngineBuilder, EngineHandle};
+
+mod short;
 
 pub mod metrics;
 pub use metrics::describe_metrics;

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use karst_connectors::LateLane;
 use karst_runtime::progress_watermark::{PartitionState, Progress};
 use karst_state::Lateness;
 use karst_types::{Outcome, Outcomes, ProcessingTime, Reason, Records, Updates, lateness::BORDERS};
@@ -18,7 +19,7 @@ use metrics::{
 
 use karst_state::LetterCounts;
 
-use crate::{partition::Partition, source_time::PartitionTime, stream_resolver::Tally};
+use crate::{late::ResolverLateness, partition::Partition, source_time::PartitionTime, stream_resolver::Tally};
 
 /// Tells the recorder what each metric is. Call it after the recorder has been installed. Totals count what was done, so records
 /// that are read again after a rewind count again; what became of each record once is in `Status`.
@@ -31,7 +32,8 @@ pub fn describe_metrics() {
     describe_counter!(
         "karst_actors_late_resolver_events_total",
         Unit::Count,
-        "late events of a source, for each of its resolvers: those that it did not see, or in the lane correct was run for"
+        "late events of a source, for each of its resolvers, by what that did: withheld (it did not see them), and in the lane \
+         correct corrected, nothing, skipped, failed, cut_off (another resolver failed before it, or it panicked)"
     );
     describe_counter!(
         "karst_actors_corrected_events_total",
@@ -101,6 +103,11 @@ pub fn describe_metrics() {
     describe_gauge!("karst_actors_dead_letters_kept", Unit::Count, "dead letters in the state directory");
     describe_gauge!("karst_actors_dead_letters_kept_bytes", Unit::Bytes, "bytes that they take");
     describe_gauge!("karst_actors_dead_letters_let_go", Unit::Count, "dead letters that went without having been replayed");
+    describe_gauge!(
+        "karst_actors_dead_letters_let_go_unsent",
+        Unit::Count,
+        "dead letters that went before the dead_letter_queue_topic had acknowledged them"
+    );
     describe_gauge!("karst_actors_partition_rewinds", Unit::Count, "times a partition went back to its stored position");
     describe_histogram!("karst_actors_commit_seconds", Unit::Seconds, "from the freeze of a commit until it is stored");
     describe_histogram!("karst_actors_query_seconds", Unit::Seconds, "online queries, in the engine");
@@ -204,7 +211,6 @@ pub(crate) struct ResolverMetrics {
     skipped: Counter,
     updates: Counter,
     dead: Vec<Counter>,
-    late: Vec<Counter>,
     corrected: Counter,
     buckets: Vec<Counter>,
     /// In the order of the resolvers.
@@ -217,6 +223,8 @@ struct OneResolver {
     nothing: Counter,
     skipped: Counter,
     failed: Counter,
+    /// In the order of [`ResolverLateness::counts`].
+    late: [Counter; ResolverLateness::DID.len()],
 }
 
 /// What a resolver did since the engine started, in all partitions of its source; what [`ResolverStatus`] shows.
@@ -228,6 +236,16 @@ pub(crate) struct ResolverCounts {
     pub(crate) nothing: AtomicU64,
     pub(crate) skipped: AtomicU64,
     pub(crate) failed: AtomicU64,
+    late: [AtomicU64; ResolverLateness::DID.len()],
+}
+
+impl ResolverCounts {
+    /// What it did with late events.
+    pub(crate) fn late(&self) -> ResolverLateness {
+        let [withheld, corrected, nothing, skipped, failed, cut_off] =
+            self.late.each_ref().map(|count| count.load(Ordering::Relaxed));
+        ResolverLateness { withheld, corrected, nothing, skipped, failed, cut_off }
+    }
 }
 
 impl OneResolver {
@@ -239,10 +257,19 @@ impl OneResolver {
             nothing: counter("nothing"),
             skipped: counter("skipped"),
             failed: counter("failed"),
+            late: ResolverLateness::DID.map(|outcome| counter!("karst_actors_late_resolver_events_total", "source" => source.to_owned(), "resolver" => resolver.to_owned(), "outcome" => outcome)),
+        }
+    }
+    fn late(&self, more: &ResolverLateness) {
+        for ((metric, count), (_, more)) in self.late.iter().zip(&self.counts.late).zip(more.counts()) {
+            if more > 0 {
+                metric.increment(more);
+                count.fetch_add(more, Ordering::Relaxed);
+            }
         }
     }
     fn ran(&self, tally: &Tally) {
-        let Self { counts, applied, nothing, skipped, failed } = self;
+        let Self { counts, applied, nothing, skipped, failed, late: _ } = self;
         for (metric, count, more) in [
             (applied, &counts.applied, tally.wrote),
             (nothing, &counts.nothing, tally.nothing),
@@ -261,13 +288,11 @@ impl ResolverMetrics {
     pub(crate) fn new(partition: &Partition, resolvers: &[(String, Arc<ResolverCounts>)]) -> Self {
         let source = [("source", partition.settings.name.to_string())];
         let name = || partition.settings.name.to_string();
-        let late = |(resolver, _): &(String, Arc<ResolverCounts>)| counter!("karst_actors_late_resolver_events_total", "source" => name(), "resolver" => resolver.clone());
         let le = BORDERS.iter().map(|border| border.secs_f64().to_string()).chain(["+Inf".to_owned()]);
         let bucket = |le| counter!("karst_actors_lateness_seconds_bucket", "source" => name(), "le" => le);
         let one = |(name, counts): &(String, Arc<ResolverCounts>)| OneResolver::new(&source[0].1, name, Arc::clone(counts));
         Self {
             resolvers: resolvers.iter().map(one).collect(),
-            late: resolvers.iter().map(late).collect(),
             corrected: counter!("karst_actors_corrected_events_total", &source),
             buckets: le.map(bucket).collect(),
             applied: counter!("karst_actors_applied_records_total", &source),
@@ -286,10 +311,13 @@ impl ResolverMetrics {
         count_dead(&self.dead, failed);
     }
     /// How late the events were; here, because here the resolvers are known.
-    pub(crate) fn judged(&self, outcomes: &[Outcome], lateness: &Lateness) {
+    /// `tallies`: what each did with late events, if they saw them.
+    pub(crate) fn judged(&self, outcomes: &[Outcome], lateness: &Lateness, lane: LateLane, tallies: &[Tally]) {
         let late = outcomes.iter().filter(|outcome| **outcome == Outcome::Late).count() as u64;
         if late > 0 {
-            self.late.iter().for_each(|counter| counter.increment(late));
+            for (nth, resolver) in self.resolvers.iter().enumerate() {
+                resolver.late(&ResolverLateness::of(late, lane, &tallies.get(nth).copied().unwrap_or_default()));
+            }
             self.corrected.increment(lateness.corrected);
         }
         let mut sum = 0;
@@ -305,6 +333,7 @@ pub(crate) struct LetterMetrics {
     kept: Gauge,
     bytes: Gauge,
     let_go: Gauge,
+    let_go_unsent: Gauge,
 }
 
 impl LetterMetrics {
@@ -313,12 +342,14 @@ impl LetterMetrics {
             kept: gauge!("karst_actors_dead_letters_kept"),
             bytes: gauge!("karst_actors_dead_letters_kept_bytes"),
             let_go: gauge!("karst_actors_dead_letters_let_go"),
+            let_go_unsent: gauge!("karst_actors_dead_letters_let_go_unsent"),
         }
     }
     pub(crate) fn look(&self, counts: LetterCounts) {
         self.kept.set(counts.kept as f64);
         self.bytes.set(counts.bytes as f64);
         self.let_go.set(counts.let_go as f64);
+        self.let_go_unsent.set(counts.let_go_unsent as f64);
     }
 }
 

@@ -9,7 +9,7 @@
 
 use std::{mem, sync::Arc};
 
-use karst_connectors::{BatchDecoder, Decoded};
+use karst_connectors::{BatchDecoder, Decoded, LateLane};
 use karst_features::{BatchResolver, EventBatch, Ran};
 use karst_runtime::{Mailbox, Stage, StageError};
 use karst_state::Lateness;
@@ -47,6 +47,11 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// Events that came to some end with it.
+    pub(crate) fn ended(&self) -> u64 {
+        self.wrote + self.nothing + self.skipped + self.failed
+    }
+
     fn count(&mut self, ran: &Ran) {
         match ran {
             Ran::NotRun => {}
@@ -64,6 +69,8 @@ struct Run {
     updates: Updates,
     results: Vec<Ran>,
     tallies: Vec<Tally>,
+    /// The same over late events alone: in the lane `correct`, the one where resolvers see them; else empty.
+    late: Vec<Tally>,
 }
 
 impl StreamResolver {
@@ -71,8 +78,14 @@ impl StreamResolver {
         let count = events.causes.len();
         let (source, partition) = (self.partition.source, events.records.partition());
         let fresh = || Updates::with_capacity(source, partition, count, count * UPDATE_BYTES);
-        let mut run =
-            Run { updates: fresh(), results: Vec::with_capacity(count), tallies: vec![Tally::default(); self.resolvers.len()] };
+        let resolvers = self.resolvers.len();
+        let corrects = self.partition.settings.late_lane == LateLane::Correct && events.outcomes.contains(&Outcome::Late);
+        let mut run = Run {
+            updates: fresh(),
+            results: Vec::with_capacity(count),
+            tallies: vec![Tally::default(); resolvers],
+            late: vec![Tally::default(); if corrects { resolvers } else { 0 }],
+        };
         let whole = !events.messages.as_any_mut().is::<crate::protocol::NoMessages>();
         if let ([only], [tally]) = (&mut self.resolvers[..], &mut run.tallies[..])
             && whole
@@ -80,6 +93,10 @@ impl StreamResolver {
             only.run(&mut batch(events), &mut run.updates, &mut run.results);
             run.results.iter().for_each(|ran| tally.count(ran));
             if tally.needs_message == 0 {
+                if let [late] = &mut run.late[..] {
+                    let judged = run.results.iter().zip(&events.outcomes);
+                    judged.filter(|(_, outcome)| **outcome == Outcome::Late).for_each(|(ran, _)| late.count(ran));
+                }
                 return run;
             }
             // A second attempt after a failure: messages were taken. Start over, record by record.
@@ -90,7 +107,7 @@ impl StreamResolver {
         for index in 0..count {
             let ran = match events.causes[index] {
                 None => Ran::NotRun,
-                Some(cause) => self.run_record(events, index, cause, &mut run.updates, &mut run.tallies, whole),
+                Some(cause) => self.run_record(events, index, cause, &mut run, whole),
             };
             run.results.push(ran);
         }
@@ -99,20 +116,14 @@ impl StreamResolver {
 
     /// All resolvers on one record. Its message is the one that was decoded for all of them; only where it is gone, since it
     /// was taken, it is decoded again.
-    fn run_record(
-        &mut self,
-        events: &mut Events,
-        index: usize,
-        cause: Cause,
-        updates: &mut Updates,
-        tallies: &mut [Tally],
-        whole: bool,
-    ) -> Ran {
+    fn run_record(&mut self, events: &mut Events, index: usize, cause: Cause, run: &mut Run, whole: bool) -> Ran {
+        let Run { updates, tallies, late, .. } = run;
+        let late = if events.outcomes[index] == Outcome::Late { &mut late[..] } else { &mut [] };
         let at = events.first + index;
         let records = Arc::clone(&events.records);
         let mut again: Option<Decoded> = None;
         let mut wrote = false;
-        for (resolver, tally) in self.resolvers.iter_mut().zip(tallies) {
+        for (nth, (resolver, tally)) in self.resolvers.iter_mut().zip(tallies).enumerate() {
             let mut ran = match &mut again {
                 None if whole => resolver.run_record(&mut batch(events), index, updates),
                 None => Ran::NeedsMessage,
@@ -123,6 +134,7 @@ impl StreamResolver {
                 ran = resolver.run_record(&mut one(decoded, &records, at, &[Some(cause)]), 0, updates);
             }
             tally.count(&ran);
+            late.get_mut(nth).into_iter().for_each(|late| late.count(&ran));
             match ran {
                 Ran::Wrote => wrote = true,
                 Ran::Failed { .. } => {
@@ -136,7 +148,7 @@ impl StreamResolver {
     }
 
     fn settle(&self, events: &mut Events, run: Run) -> Resolved {
-        let Run { updates, results, tallies } = run;
+        let Run { updates, results, tallies, late } = run;
         let mut failed = Vec::new();
         let mut corrected = 0;
         for (index, ran) in results.into_iter().enumerate() {
@@ -165,7 +177,7 @@ impl StreamResolver {
         }
         let lateness = Lateness { events: events.buckets.iter().copied().collect(), corrected };
         self.metrics.resolved(&events.outcomes, &updates, &failed, &tallies);
-        self.metrics.judged(&events.outcomes, &lateness);
+        self.metrics.judged(&events.outcomes, &lateness, self.partition.settings.late_lane, &late);
         let last = events.first + events.causes.len() - 1;
         let record = events.records.get(events.first).offset();
         let (first, through) = match events.passage.replay {
@@ -222,7 +234,7 @@ impl Stage for StreamResolver {
         let updates = Updates::new(self.partition.source, events.records.partition());
         let failed = Ran::Failed { reason: Reason::Panicked, error: format!("a resolver panicked: {cause}") };
         let results = events.causes.iter().map(|cause| if cause.is_some() { failed.clone() } else { Ran::NotRun }).collect();
-        let resolved = self.settle(events, Run { updates, results, tallies: Vec::new() });
+        let resolved = self.settle(events, Run { updates, results, tallies: Vec::new(), late: Vec::new() });
         self.send(resolved).await
     }
 }

@@ -3,7 +3,8 @@
 //! ```text
 //! source_partition → parse_stage → stream_resolver → shard_router → store_shard (one per shard, and the source shard)
 //! ```
-//! The first four exist once for each partition; two of them share a thread, so that one partition alone can use two cores.
+//! The first four exist once for each partition; two of them share a thread, so that one partition alone can use two cores. Where
+//! letters of a source were replayed, the last three exist once more, behind a `replayer`.
 //! [`diagram`] prints the same with capacities; a test compares it with the README.
 
 use std::{collections::HashMap, io, sync::Arc};
@@ -50,6 +51,10 @@ pub fn diagram(settings: &EngineSettings) -> String {
         \x20 store_shard -- \"one commit\" --> changelog[(values, positions, changelog)]\n\
         \x20 source_shard -- \"one commit\" --> facts[(outcomes, watermarks, dead letters)]\n\
         \x20 store_shard -. \"credit\" .-> source_partition\n\
+        \x20 facts -- \"queued letters, one by one; {credits} credits\" --> replayer\n\
+        \x20 replayer -- \"Records; {mailbox}\" --> parse_stage\n\
+        \x20 facts -- \"dead letters\" --> letter_forwarder\n\
+        \x20 letter_forwarder -- \"100 under way\" --> queue[(dead_letter_queue_topic)]\n\
         \x20 query([query]) --> online_query -- \"reads, no mailbox\" --> store_shard\n"
     )
 }

@@ -113,7 +113,8 @@ fn status_json(status: &Status) -> Json {
         "sources": status.sources.iter().map(source_json).collect::<Vec<_>>(),
         "conservation": { "missing": status.outcomes().missing(), "exact": status.is_conserved() },
         "dead_letters": status.dead_letters.map(|counts| {
-            json!({ "kept": counts.kept, "bytes": counts.bytes, "let_go": counts.let_go })
+            json!({ "kept": counts.kept, "bytes": counts.bytes, "let_go": counts.let_go,
+                "let_go_unsent": counts.let_go_unsent })
         }),
         "shards": status.shards.iter().map(shard_json).collect::<Vec<_>>(),
     })

@@ -1,8 +1,8 @@
 //! What operators read about time: what holds it back, how late events are, and what another deadline would do.
 
 use actix_web::{HttpResponse, http::header, web::Data};
-use karst::{LatenessHistogram, PartitionTime, SourceLateness, SourceWatermark};
-use serde_json::{Value as Json, json};
+use karst::{LatenessHistogram, PartitionTime, ResolverLateness, SourceLateness, SourceWatermark};
+use serde_json::{Map, Value as Json, json};
 
 use crate::server::Shared;
 
@@ -65,7 +65,10 @@ fn source_json(source: &SourceLateness) -> Json {
             })
         })
         .collect();
-    let resolver = |name: &String| json!({ "name": name, "late": source.late() });
+    let resolver = |(name, did): &(String, ResolverLateness)| {
+        let did_since_start: Map<String, Json> = did.counts().map(|(what, count)| (what.to_owned(), json!(count))).collect();
+        json!({ "name": name, "late": source.late(), "late_since_start": did.late(), "did_since_start": did_since_start })
+    };
     json!({
         "name": source.name,
         "late_arrival_deadline": source.deadline.to_string(),

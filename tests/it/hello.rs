@@ -42,3 +42,26 @@ fn the_latest_event_of_an_entity_is_its_value() -> karst::Result<()> {
         engine.shutdown().await
     })
 }
+
+#[test]
+fn an_engine_that_is_lent_to_a_closure_is_stopped_and_its_directory_free_whatever_came_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let builder = |clicks: &MemorySource| Engine::builder(dir.path()).source(clicks.clone()).resolver(on_click);
+    let clicks = MemorySource::json("clicks");
+    let failed: karst::Result<()> = builder(&clicks).run(async |engine| {
+        clicks.send(r#"{"user_id":"ada","page":"/a","at":1000000}"#).await?;
+        engine.drain().await?;
+        Err(karst::Error::Settings(vec!["the work failed".to_owned()]))
+    });
+    assert!(failed.unwrap_err().to_string().contains("the work failed"));
+    let got = builder(&clicks).run(async |engine| {
+        engine.drain().await?;
+        let error = |feature: String, key: Value| engine.get(feature, key).unwrap_err().message;
+        assert!(error("user.last_pgae".into(), "ada".into_value()).contains("user.last_page"), "it is suggested");
+        assert!(error("user".into(), "ada".into_value()).contains("user"));
+        assert!(error(User::last_page.into(), Value::Int(7)).contains("user.id"), "a key of a wrong type");
+        assert!(error(User::last_page.into(), "eve".into_value()).contains("user.last_page"), "never written");
+        Ok(engine.get(User::last_page, "ada"))
+    });
+    assert_eq!(got.unwrap(), Ok("/a".into_value()));
+}

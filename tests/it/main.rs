@@ -3,6 +3,7 @@
 
 mod backpressure;
 mod bad_input;
+mod bad_records;
 mod breaker;
 mod classes;
 mod declarations;
@@ -12,12 +13,14 @@ mod future;
 mod gate;
 mod hello;
 mod late;
+mod late_resolvers;
 mod lost_batch;
 mod one_event;
 mod order;
 mod own_source;
 mod parse;
 mod parse_union;
+mod progress;
 mod query;
 mod registry;
 mod replay;

@@ -15,10 +15,13 @@ mod declare;
 #[path = "../../examples/flights/oracle.rs"]
 mod oracle;
 
+#[path = "../it/bad_records.rs"]
+mod bad_records;
 #[path = "../it/gate.rs"]
 mod gate;
 
 mod backpressure;
+mod bad_input;
 mod flights;
 mod letters;
 mod restarts;

@@ -1,6 +1,7 @@
 //! The broker, the data, and what several of these tests need.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::Write,
     path::{Path, PathBuf},
@@ -157,6 +158,15 @@ pub(crate) fn check_against(engine: &Engine, expected: &oracle::Expected) {
     assert!(engine.handle().status().outcomes().conserved());
     let health = engine.handle().health();
     assert!(health.healthy, "{:?}", health.problems);
+}
+
+/// Where the records stand that are kept as dead letters, each once.
+#[track_caller]
+pub(crate) fn letters(engine: &Engine) -> BTreeSet<(i32, i64)> {
+    let letters = engine.handle().dead_letters("flights", usize::MAX).unwrap();
+    let places: BTreeSet<_> = letters.iter().map(|stored| (stored.partition.0, stored.letter.offset.0)).collect();
+    assert_eq!(places.len(), letters.len(), "each once");
+    places
 }
 
 /// Waits until something holds.

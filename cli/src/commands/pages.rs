@@ -42,6 +42,7 @@ pub(crate) fn status(args: &PageArgs) -> Result<ExitCode, Report> {
     let rows: Vec<Vec<String>> =
         list(&status["sources"]).flat_map(|source| list(&source["partitions"]).map(|p| row(source, p))).collect();
     say(table(&headings, &rows));
+    tripped(&status).for_each(|line| say(line));
     say(conservation(&status));
     let fields = ["name", "applied", "nothing", "skipped", "failed"];
     let resolvers = |source: &Json| -> Vec<Vec<String>> {
@@ -54,10 +55,27 @@ pub(crate) fn status(args: &PageArgs) -> Result<ExitCode, Report> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A line for each partition that its circuit breaker has stopped: which, and why.
+fn tripped(status: &Json) -> impl Iterator<Item = String> {
+    let of_source = |source: &'_ Json| {
+        let name = text(&source["name"]);
+        let why = |partition: &Json| {
+            let why = partition["tripped"].as_str()?;
+            Some(escaped(&format!("{name}[{}] has stopped: {why}", text(&partition["partition"]))))
+        };
+        list(&source["partitions"]).filter_map(why).collect::<Vec<_>>()
+    };
+    list(&status["sources"]).flat_map(of_source)
+}
+
 /// The line that says whether anything is being lost.
 fn conservation(status: &Json) -> String {
     let (sums, letters) = (&status["outcomes"], &status["dead_letters"]);
-    let kept = format!("{} dead letters kept, {} let go", text(&letters["kept"]), text(&letters["let_go"]));
+    let unsent = match letters["let_go_unsent"].as_u64() {
+        Some(unsent @ 1..) => format!(", {unsent} of those that went had not been forwarded"),
+        _ => String::new(),
+    };
+    let kept = format!("{} dead letters kept, {} let go{unsent}", text(&letters["kept"]), text(&letters["let_go"]));
     if status["conservation"]["exact"] == true {
         return format!(
             "conservation: exact. {} records = applied + skipped + late + tombstones + dead; {kept}",
@@ -72,7 +90,11 @@ fn conservation(status: &Json) -> String {
 
 fn row(source: &Json, partition: &Json) -> Vec<String> {
     let outcomes = &partition["outcomes"];
-    let state = if partition["paused"] == true { "paused" } else { "" };
+    let state = match partition {
+        _ if !partition["tripped"].is_null() => "tripped",
+        _ if partition["paused"] == true => "paused",
+        _ => "",
+    };
     let name = format!("{}[{}]", text(&source["name"]), text(&partition["partition"]));
     let mut row = vec![name];
     row.extend(["committed", "end", "lag", "watermark"].map(|field| text(&partition[field])));
@@ -115,5 +137,39 @@ pub(crate) fn text(json: &Json) -> String {
         Json::Null => "-".to_owned(),
         Json::String(text) => text.clone(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_partition_that_its_circuit_breaker_has_stopped_is_shown_with_why() {
+        let outcomes = json!({"records": 4, "applied": 1, "skipped": 0, "late": 0, "tombstones": 0, "dead_letters": 3});
+        let partition = |number: i32, tripped: Json, paused: bool| json!({"partition": number, "tripped": tripped, "paused": paused, "outcomes": outcomes});
+        let partitions = [
+            partition(0, Json::Null, false),
+            partition(1, json!("more than 5 % failed"), true),
+            partition(2, Json::Null, true),
+        ];
+        let source = json!({"name": "clicks", "partitions": partitions});
+        let states: Vec<String> = partitions.iter().map(|partition| row(&source, partition).pop().unwrap()).collect();
+        assert_eq!(states, ["", "tripped", "paused"]);
+        let told: Vec<String> = tripped(&json!({"sources": [source]})).collect();
+        assert_eq!(told, ["clicks[1] has stopped: more than 5 % failed"]);
+    }
+
+    #[test]
+    fn letters_that_went_without_having_been_forwarded_are_told() {
+        let status = |unsent: u64| {
+            json!({"outcomes": {"records": 9}, "conservation": {"exact": true},
+                "dead_letters": {"kept": 5, "let_go": 4, "let_go_unsent": unsent}})
+        };
+        assert!(conservation(&status(0)).ends_with("5 dead letters kept, 4 let go"));
+        let told = conservation(&status(3));
+        assert!(told.ends_with("4 let go, 3 of those that went had not been forwarded"), "{told}");
     }
 }

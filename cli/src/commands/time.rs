@@ -67,15 +67,13 @@ pub(crate) fn late(args: &PageArgs) -> Result<ExitCode, Report> {
 
 fn of_source(source: &Json) -> String {
     let deadline = text(&source["late_arrival_deadline"]);
-    let resolvers: Vec<String> = list(&source["resolvers"]).map(|resolver| text(&resolver["name"])).collect();
     let head = format!(
-        "{}: {} events, {} judged late, {} corrected (late_arrival_deadline {deadline}, late_lane {}; resolvers {})",
+        "{}: {} events, {} judged late, {} corrected (late_arrival_deadline {deadline}, late_lane {})",
         text(&source["name"]),
         text(&source["events"]),
         text(&source["late"]),
         text(&source["corrected"]),
         text(&source["late_lane"]),
-        resolvers.join(", "),
     );
     let rows: Vec<Vec<String>> = list(&source["candidates"])
         .map(|candidate| {
@@ -84,5 +82,14 @@ fn of_source(source: &Json) -> String {
             vec![text(&candidate["deadline"]), text(&candidate["late"]), format!("{share:.4} %"), now.to_owned()]
         })
         .collect();
-    format!("{}\n{}\n", escaped(&head), table(&["DEADLINE", "WOULD BE LATE", "OF ALL", ""], &rows))
+    let did = ["withheld", "corrected", "nothing", "skipped", "failed", "cut_off"];
+    let resolvers: Vec<Vec<String>> = list(&source["resolvers"])
+        .map(|resolver| {
+            let counts = did.map(|did| text(&resolver["did_since_start"][did]));
+            [text(&resolver["name"]), text(&resolver["late_since_start"])].into_iter().chain(counts).collect()
+        })
+        .collect();
+    let headings = ["RESOLVER", "LATE SINCE START", "WITHHELD", "CORRECTED", "NOTHING", "SKIPPED", "FAILED", "CUT OFF"];
+    let candidates = table(&["DEADLINE", "WOULD BE LATE", "OF ALL", ""], &rows);
+    format!("{}\n{candidates}\n{}\n", escaped(&head), table(&headings, &resolvers))
 }

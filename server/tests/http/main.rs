@@ -1,16 +1,16 @@
 //! The server over real sockets, in front of a real engine with a memory source.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
-    time::Duration,
-};
+mod letters;
+mod site;
+
+use std::{io::Write, net::TcpStream, time::Duration};
 
 use karst::{Clock, Engine, MemorySource, TimeSpan, prelude::*, runtime::SystemClock};
-use karst_server::{RunningServer, ServerSettings, install_metrics, serve};
+use karst_server::{ServerSettings, serve};
 use serde_json::{Value as Json, json};
-use tokio::runtime::Runtime;
+
+use crate::site::{Site, post_head, read};
 
 #[derive(Message)]
 struct Click {
@@ -32,108 +32,20 @@ fn on_click(click: Click) -> Updates![User::id, User::last_page] {
     updates!(click.user_id, click.page)
 }
 
-/// An engine that has applied one click of ada, and its server. The state goes when it is dropped.
-struct Site {
-    runtime: Runtime,
-    engine: Option<Engine>,
-    server: Option<RunningServer>,
-    address: SocketAddr,
-    _dir: tempfile::TempDir,
-}
-
+/// An engine that has applied one click of ada, and its server.
 fn site() -> Site {
     site_with(|settings| settings)
 }
 
 fn site_with(change: impl FnOnce(ServerSettings) -> ServerSettings) -> Site {
-    install_metrics().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let settings = change(ServerSettings::at("127.0.0.1:0".parse().unwrap()));
-    let (engine, server) = runtime.block_on(async {
+    Site::over(tempfile::tempdir().unwrap(), change, async |dir| {
         let clicks = MemorySource::json("clicks");
-        let engine = Engine::builder(dir.path()).source(clicks.clone()).resolver(on_click).start().await.unwrap();
+        let engine = Engine::builder(dir).source(clicks.clone()).resolver(on_click).start().await.unwrap();
         clicks.send(r#"{"user_id": "ada", "page": "/home", "at": "2013-01-01T10:00:00Z"}"#).await.unwrap();
         clicks.finish();
         engine.drain().await.unwrap();
-        let server = serve(engine.handle(), settings).await.unwrap();
-        (engine, server)
-    });
-    Site { runtime, engine: Some(engine), address: server.address(), server: Some(server), _dir: dir }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        let (engine, server) = (self.engine.take(), self.server.take());
-        self.runtime.block_on(async {
-            if let Some(server) = server {
-                server.stop().await;
-            }
-            if let Some(engine) = engine {
-                engine.shutdown().await.unwrap();
-            }
-        });
-    }
-}
-
-struct Reply {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-impl Reply {
-    fn json(&self) -> Json {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
-    }
-    fn detail(&self) -> String {
-        self.json()["detail"].as_str().unwrap().to_owned()
-    }
-}
-
-fn read(stream: &TcpStream) -> Reply {
-    let mut reader = BufReader::new(stream);
-    let mut head = String::new();
-    loop {
-        let from = head.len();
-        reader.read_line(&mut head).unwrap();
-        if head[from..].trim().is_empty() {
-            break;
-        }
-    }
-    let header =
-        |name: &str| head.lines().find_map(|line| line.to_lowercase().strip_prefix(name).map(|rest| rest.trim().to_owned()));
-    let length: usize = header("content-length:").map_or(0, |length| length.parse().unwrap());
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Reply { status, head, body: String::from_utf8(body).unwrap() }
-}
-
-impl Site {
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream
-    }
-    fn send(&self, request: &str) -> Reply {
-        let mut stream = self.connect();
-        stream.write_all(request.as_bytes()).unwrap();
-        read(&stream)
-    }
-    fn get(&self, path: &str) -> Reply {
-        self.send(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
-    }
-    fn post(&self, body: &str) -> Reply {
-        self.send(&format!("{}{body}", post_head(body.len())))
-    }
-    fn query(&self, body: Json) -> Reply {
-        self.post(&body.to_string())
-    }
-}
-
-fn post_head(length: usize) -> String {
-    format!("POST /v1/query/online HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n")
+        engine
+    })
 }
 
 const NOW: &str = "2013-01-01T11:00:00Z";
