@@ -32,7 +32,7 @@ pub struct SourceLateness {
 pub struct ResolverLateness {
     /// It did not see them: late lanes `drop` and `dead_letter`.
     pub withheld: u64,
-    /// It wrote something.
+    /// It wrote something (nothing of it is kept where another resolver failed on the same record).
     pub corrected: u64,
     /// It wrote nothing.
     pub nothing: u64,
