@@ -297,6 +297,9 @@ impl KafkaSource {
             // How long librdkafka stands still when its queue is full; its default of 1 s leaves the engine idle.
             ("fetch.queue.backoff.ms", "5".to_owned()),
             ("fetch.wait.max.ms", "100".to_owned()),
+            // A topic that a starting broker does not know yet counts for librdkafka as one that is not there, and goes on doing so
+            // for this long after it is known again (default 30 s). Meanwhile it asks for no leader that it lacks.
+            ("topic.metadata.propagation.max.ms", "1000".to_owned()),
             ("socket.keepalive.enable", "true".to_owned()),
             ("reconnect.backoff.ms", "100".to_owned()),
             ("reconnect.backoff.max.ms", "10000".to_owned()),

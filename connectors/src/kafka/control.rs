@@ -40,7 +40,7 @@ struct Control<'a> {
     backoff: u32, // 0: the last try went well
     wait: u32,    // slices until the next try
     quiet_in: u32,
-    misses: u32, // times in a row that the end of a quiet log was asked for, and the topic was not known
+    misses: u32, // times in a row that a broker did not know a topic which it may only not know yet
 }
 
 #[derive(Debug)]
@@ -65,6 +65,7 @@ impl Control<'_> {
             Err(trouble) => {
                 match trouble {
                     Trouble::Broker(why) => self.shared.unanswered(&why),
+                    Trouble::Topic if self.shared.is_unreachable() && self.is_too_early() => self.backoff = 0,
                     Trouble::Topic => self.shared.unknown_topic(),
                 }
                 self.backoff = (self.backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
@@ -78,6 +79,7 @@ impl Control<'_> {
         self.asks.bounds.retain(|(_, reply)| !reply.is_closed());
         if self.shared.is_waiting() || !self.asks.partitions.is_empty() {
             let partitions = self.partitions(client)?;
+            self.misses = 0;
             self.shared.partitions.store(partitions.len() as i64, std::sync::atomic::Ordering::Relaxed);
             self.shared.recovered();
             for reply in self.asks.partitions.drain(..) {
@@ -102,12 +104,7 @@ impl Control<'_> {
             self.quiet_in = QUIET_EVERY.max(slots.len() as u32 / QUIET_PER_SLICE);
             for slot in slots.iter().filter(|slot| slot.quiet.load(std::sync::atomic::Ordering::Relaxed)) {
                 match self.bounds(client, slot.handoff.partition.0) {
-                    // A broker that starts says for a moment that it does not know its topics. To believe it at once would
-                    // assign every partition anew, while librdkafka does not know them yet either.
-                    Err(Trouble::Topic) if self.misses < MISSES_MAX => {
-                        self.misses += 1;
-                        break;
-                    }
+                    Err(Trouble::Topic) if self.is_too_early() => break,
                     bounds => bounds?,
                 };
                 self.misses = 0; // confirms the end, for the lag, the watchdog and the progress watermark
@@ -117,6 +114,13 @@ impl Control<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A broker that starts says for a moment that it does not know its topics. To believe it at once would assign every
+    /// partition anew, while librdkafka does not know them yet either.
+    fn is_too_early(&mut self) -> bool {
+        self.misses += 1;
+        self.misses <= MISSES_MAX
     }
 
     fn partitions(&self, client: &BaseConsumer) -> Result<Vec<PartitionId>, Trouble> {

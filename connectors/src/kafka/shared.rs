@@ -53,6 +53,8 @@ pub(super) struct Slot {
 struct Trouble {
     error: Error,
     since: ProcessingTime,
+    /// Whether the topic was not known at some time since, whatever is wrong now.
+    topic_was_missing: bool,
 }
 
 #[derive(Default)]
@@ -169,10 +171,13 @@ impl Shared {
 
     /// A question was not answered. What the client has told of its connections says more, and stays.
     pub(super) fn unanswered(&self, why: &str) {
-        let told = self.trouble.lock().as_ref().is_some_and(|trouble| matches!(trouble.error, Error::BrokerUnreachable { .. }));
-        if !told {
+        if !self.is_unreachable() {
             self.unreachable(why);
         }
+    }
+    /// Whether what is told now is that no broker can be reached.
+    pub(super) fn is_unreachable(&self) -> bool {
+        self.trouble.lock().as_ref().is_some_and(|trouble| matches!(trouble.error, Error::BrokerUnreachable { .. }))
     }
 
     pub(super) fn unknown_topic(&self) {
@@ -181,12 +186,14 @@ impl Shared {
     }
 
     fn waiting(&self, error: Error) {
+        let missing = matches!(error, Error::UnknownTopic { .. });
         let mut trouble = self.trouble.lock();
         match &mut *trouble {
             Some(old) if std::mem::discriminant(&old.error) == std::mem::discriminant(&error) => old.error = error,
             other => {
                 warn!(source = %self.settings.name, %error, "source waits, and keeps trying");
-                *other = Some(Trouble { error, since: self.clock.now() });
+                let topic_was_missing = missing || other.as_ref().is_some_and(|old| old.topic_was_missing);
+                *other = Some(Trouble { error, since: self.clock.now(), topic_was_missing });
                 self.asked.notify_all(); // the control thread finds out when it is over
             }
         }
@@ -200,7 +207,7 @@ impl Shared {
     pub(super) fn recovered(&self) {
         let Some(trouble) = self.trouble.lock().take() else { return };
         info!(source = %self.settings.name, "source goes on");
-        if matches!(trouble.error, Error::UnknownTopic { .. }) {
+        if trouble.topic_was_missing {
             self.slots.read().values().for_each(|slot| slot.restart.store(true, Relaxed));
             self.touch();
         }
