@@ -31,6 +31,7 @@ use crate::{
     source_time::SourceTime,
     status::{Health, PartitionStatus, Problem, ResolverStatus, ShardStatus, SourceStatus, StageView, Status, Topology},
     topology::{SourcePlan, Wiring, diagram},
+    windows::{self, WindowClock},
 };
 
 /// How long [`Engine::shutdown`] lets batches on the way drain; with what sources and servers take, below the 30 s that Kubernetes
@@ -125,8 +126,13 @@ impl EngineBuilder {
             return Err(Error::Settings(problems));
         }
         let registry = Arc::new(registry.freeze()?);
-        let store = Store::open(dir, &settings.store, Arc::clone(&clock))?;
+        let has_windows = registry.classes().iter().any(|class| !class.windowed_features().is_empty());
+        let store = match has_windows {
+            true => Store::open_with_windows(dir, &settings.store, Arc::clone(&clock))?,
+            false => Store::open(dir, &settings.store, Arc::clone(&clock))?,
+        };
         let catalog = Arc::new(reconcile(&store, &registry)?);
+        store.declare_windows(windows::declare(&registry, &catalog).map_err(Error::Catalog)?)?;
         let mut started = Vec::new();
         for source in sources {
             // There is nothing to decode it into, so it is not even connected to.
@@ -192,8 +198,9 @@ impl EngineBuilder {
                 label,
             );
         }
-        wiring.watchdog(views.iter().map(|view: &SourceView| Arc::clone(&view.time)).collect())?;
-        let query = OnlineQuery::new(Arc::clone(&registry), Arc::clone(&catalog), store.reader(), Arc::clone(&clock));
+        let window_clock = WindowClock::new(store.windows(), &registry, &catalog);
+        wiring.watchdog(views.iter().map(|view: &SourceView| Arc::clone(&view.time)).collect(), window_clock)?;
+        let query = OnlineQuery::new(Arc::clone(&registry), Arc::clone(&catalog), store.clone(), Arc::clone(&clock));
         let inner = Inner { settings, registry, catalog, store, clock, wiring, sources: views, query };
         Ok(Engine { handle: EngineHandle(Arc::new(inner)) })
     }

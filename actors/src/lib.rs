@@ -30,6 +30,8 @@ mod store_shard;
 
 mod committer;
 
+mod windows;
+
 pub mod online_query;
 pub use online_query::{AnswerValue, ErrorCode, IntoValue, QueryAnswer, QueryError, QueryRequest};
 

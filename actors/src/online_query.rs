@@ -10,7 +10,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use karst_features::{
     Catalog, Freshness, Plan, PlanError, PlanErrorKind, PlanRequest, PlannedOutput, Read, Registry, staleness,
 };
-use karst_state::{Cell, Row, StoreReader};
+use karst_state::{Cell, Row, Store, StoreReader, WindowRead, WindowValue};
 use karst_types::{Clock, EventTime, FeatureSlot, ProcessingTime, TimeSpan, Value};
 use metrics::{Histogram, counter, histogram};
 use parking_lot::RwLock;
@@ -228,10 +228,43 @@ impl Found {
     }
 }
 
+/// What is stored of one entity of a query.
+struct Entity {
+    found: Found,
+    /// By the index of the output.
+    windows: HashMap<usize, WindowValue>,
+}
+
+/// The value of a window, and the instant it is of.
+fn windows_answer(
+    output: &PlannedOutput,
+    read: Result<Option<&WindowValue>, &QueryError>,
+    default: &Value,
+    now: EventTime,
+) -> Result<(Value, EventTime), QueryError> {
+    let failed = |code, message| QueryError { code, message, feature: Some(output.fqn.clone()), resolver: None };
+    match read {
+        Err(error) => Err(failed(error.code, error.message.clone())),
+        Ok(Some(WindowValue::Value { value: Value::Null, as_of })) => Ok((default.clone(), *as_of)),
+        Ok(Some(WindowValue::Value { value, as_of })) => Ok((value.clone(), *as_of)),
+        Ok(Some(WindowValue::Expired)) => Err(failed(
+            ErrorCode::ResolverNotFound,
+            format!(
+                "what \"{}\" was at {now} is not known any more: it is kept for `retention` before the watermark",
+                output.fqn
+            ),
+        )),
+        Ok(Some(WindowValue::Unknown) | None) => {
+            Err(failed(ErrorCode::InternalServerError, format!("no tiles are kept for \"{}\"", output.fqn)))
+        }
+    }
+}
+
 /// Answers queries. Shared by all threads.
 pub(crate) struct OnlineQuery {
     registry: Arc<Registry>,
     catalog: Arc<Catalog>,
+    store: Store,
     reader: StoreReader,
     clock: Arc<dyn Clock>,
     plans: RwLock<HashMap<PlanKey, Arc<Plan>>>,
@@ -239,9 +272,10 @@ pub(crate) struct OnlineQuery {
 }
 
 impl OnlineQuery {
-    pub(crate) fn new(registry: Arc<Registry>, catalog: Arc<Catalog>, reader: StoreReader, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(registry: Arc<Registry>, catalog: Arc<Catalog>, store: Store, clock: Arc<dyn Clock>) -> Self {
         let seconds = histogram!("karst_actors_query_seconds");
-        Self { registry, catalog, reader, clock, plans: RwLock::default(), seconds }
+        let reader = store.reader();
+        Self { registry, catalog, store, reader, clock, plans: RwLock::default(), seconds }
     }
 
     pub(crate) fn plan(&self, request: &QueryRequest) -> Arc<Plan> {
@@ -269,16 +303,8 @@ impl OnlineQuery {
         let now = request.now.unwrap_or_else(|| EventTime(self.clock.now().0));
         let values: Vec<Value> = request.inputs.iter().map(|(_, value)| value.clone()).collect();
         let mut errors: Vec<QueryError> = plan.errors.iter().map(QueryError::from).collect();
-        let rows = plan.entities.iter().map(|entity| {
-            let key = plan.key(entity, &values).map_err(|error| QueryError::from(&error))?;
-            let row = if request.committed_only { self.reader.get_committed(&key) } else { self.reader.get(&key) };
-            let failed = |error: karst_state::Error| {
-                let message = error.to_string();
-                QueryError { code: ErrorCode::UpstreamFailed, message, feature: None, resolver: None }
-            };
-            row.map(|row| Found::new(row, plan.outputs.len())).map_err(failed)
-        });
-        let rows: Vec<Result<Found, QueryError>> = rows.collect();
+        let rows: Vec<_> =
+            (0..plan.entities.len()).map(|entity| self.look_up(&plan, entity, &values, now, request.committed_only)).collect();
         for (entity, row) in plan.entities.iter().zip(&rows) {
             if let Err(error) = row
                 && error.code == ErrorCode::ValidationFailed
@@ -286,7 +312,7 @@ impl OnlineQuery {
                 errors.push(QueryError { feature: Some(entity.key_fqn.clone()), ..error.clone() });
             }
         }
-        let data: Vec<_> = plan.outputs.iter().map(|output| self.output(&plan, output, &values, &rows, now)).collect();
+        let data: Vec<_> = (0..plan.outputs.len()).map(|index| self.output(&plan, index, &values, &rows, now)).collect();
         let all = errors.iter().chain(data.iter().filter_map(|value| value.error.as_ref()));
         all.for_each(|error| counter!("karst_actors_query_errors_total", "code" => error.code.as_str()).increment(1));
         let took = self.clock.elapsed().saturating_sub(began);
@@ -295,14 +321,69 @@ impl OnlineQuery {
         QueryAnswer { data, errors, took }
     }
 
+    /// What is stored of an entity, as far as the query asks for it.
+    fn look_up(
+        &self,
+        plan: &Plan,
+        entity: usize,
+        values: &[Value],
+        now: EventTime,
+        committed_only: bool,
+    ) -> Result<Entity, QueryError> {
+        let planned = &plan.entities[entity];
+        let key = plan.key(planned, values).map_err(|error| QueryError::from(&error))?;
+        let failed = |error: karst_state::Error| {
+            let message = error.to_string();
+            QueryError { code: ErrorCode::UpstreamFailed, message, feature: None, resolver: None }
+        };
+        let (stored, windows) = self.wanted(plan, entity);
+        let found = match stored {
+            0 => Found::Nothing,
+            outputs => {
+                let row = if committed_only { self.reader.get_committed(&key) } else { self.reader.get(&key) };
+                Found::new(row.map_err(failed)?, outputs)
+            }
+        };
+        let windows = match self.store.windows().of(planned.class) {
+            Some(layout) if !windows.is_empty() => {
+                let (outputs, reads): (Vec<_>, Vec<_>) = windows.into_iter().unzip();
+                let read = self.reader.windows(layout, &key, &reads, now, committed_only).map_err(failed)?;
+                outputs.into_iter().zip(read).collect()
+            }
+            _ => HashMap::new(),
+        };
+        Ok(Entity { found, windows })
+    }
+
+    /// How many stored values a plan reads of an entity, and which windows, by the index of the output.
+    fn wanted(&self, plan: &Plan, of: usize) -> (usize, Vec<(usize, WindowRead)>) {
+        let (mut stored, mut windows) = (0, Vec::new());
+        for (index, output) in plan.outputs.iter().enumerate() {
+            match &output.read {
+                Read::Stored { entity, .. } if *entity == of => stored += 1,
+                Read::Windowed { entity, feature, window, aggregate, .. } if *entity == of => {
+                    let class = self.registry.class(&plan.entities[of].class_name);
+                    if let Some(declared) = class.and_then(|class| class.windowed_features().get(*feature)) {
+                        let (slot, hop) = (aggregate.0, declared.hop_of(*window));
+                        let (length, kind, exact) = (*window, declared.kind, declared.exact);
+                        windows.push((index, WindowRead { slot, length, kind, hop, exact }));
+                    }
+                }
+                _ => {}
+            }
+        }
+        (stored, windows)
+    }
+
     fn output(
         &self,
         plan: &Plan,
-        output: &PlannedOutput,
+        index: usize,
         values: &[Value],
-        rows: &[Result<Found, QueryError>],
+        rows: &[Result<Entity, QueryError>],
         now: EventTime,
     ) -> AnswerValue {
+        let output = &plan.outputs[index];
         let mut answer = AnswerValue {
             field: output.fqn.clone(),
             value: Value::Null,
@@ -319,14 +400,16 @@ impl OnlineQuery {
                 return answer;
             }
             Read::Stored { entity, feature, limit, writers } => (*entity, *feature, limit, writers),
-            Read::Windowed { entity, .. } => {
+            Read::Windowed { entity, default, .. } => {
                 answer.pkey = Some(values[plan.entities[*entity].input].clone());
-                answer.error = Some(QueryError {
-                    code: ErrorCode::ResolverNotFound,
-                    message: format!("no tiles are kept of windowed feature \"{}\"", output.fqn),
-                    feature: Some(output.fqn.clone()),
-                    resolver: None,
-                });
+                answer.source = "windows".to_owned();
+                let windows = rows[*entity].as_ref().map(|entity| entity.windows.get(&index));
+                match windows_answer(output, windows, default, now) {
+                    Ok((value, as_of)) => {
+                        (answer.value, answer.ts, answer.cache_hit) = (value, Some(as_of), true);
+                    }
+                    Err(error) => answer.error = Some(error),
+                }
                 return answer;
             }
         };
@@ -336,7 +419,7 @@ impl OnlineQuery {
             Some(QueryError { code, message, feature: Some(output.fqn.clone()), resolver: writers.first().cloned() })
         };
         let cell = match &rows[entity] {
-            Ok(found) => found.get(feature.slot),
+            Ok(entity) => entity.found.get(feature.slot),
             Err(error) => {
                 answer.error = failed(error.code, error.message.clone());
                 return answer;

@@ -1,6 +1,5 @@
 //! Short ways: an engine for the length of a closure, and one value by its key.
 
-use karst_features::{Feature, FeatureClass};
 use karst_types::Value;
 
 use crate::{
@@ -42,9 +41,9 @@ impl EngineHandle {
     /// What [`EngineHandle::query`] would say: the feature is unknown, the key of a wrong type, or there is no value.
     pub fn get(&self, feature: impl Into<String>, key: impl IntoValue) -> Result<Value, QueryError> {
         let feature: String = feature.into();
-        let key_of = |(class, _): (&FeatureClass, &Feature)| format!("{}.{}", class.name, class.key().name);
-        // Of an unknown feature the plan says what is wrong, whatever the key is called.
-        let input = self.registry().feature(&feature).map_or_else(|| "key".to_owned(), key_of);
+        let class = feature.split_once('.').and_then(|(class, _)| self.registry().class(class));
+        // Of an unknown class the plan says what is wrong, whatever its key is called.
+        let input = class.map_or_else(|| "key".to_owned(), |class| format!("{}.{}", class.name, class.key().name));
         let answer = self.query(&QueryRequest::new().input(input, key).output(feature.as_str()));
         match answer.data.into_iter().find(|value| value.field == feature) {
             Some(AnswerValue { error: None, value, .. }) => Ok(value),

@@ -34,6 +34,7 @@ use crate::{
     store_shard::{Origins, ShardPlan},
     stream_resolver::StreamResolver,
     watchdog::Watchdog,
+    windows::WindowClock,
 };
 
 /// The path as a mermaid flowchart; on each arrow the messages that the mailbox behind it holds.
@@ -298,15 +299,16 @@ impl Wiring {
     }
 
     /// The watchdog, on a thread of its own.
-    pub(crate) fn watchdog(&self, times: Vec<Arc<SourceTime>>) -> io::Result<()> {
+    pub(crate) fn watchdog(&self, times: Vec<Arc<SourceTime>>, windows: WindowClock) -> io::Result<()> {
         let (board, origins, store) = (self.board.clone(), self.origins.clone(), self.store.clone());
         let (clock, stuck_after) = (Arc::clone(&self.clock), self.settings.stuck_after());
         let spec = StageSpec::new("watchdog", "watchdog", Arc::clone(&clock));
         let make = move || {
             let (board, origins, store, clock) = (board.clone(), origins.clone(), store.clone(), Arc::clone(&clock));
-            let times = times.clone();
+            let (times, windows) = (times.clone(), windows.clone());
             Ok(Watchdog {
                 times,
+                windows,
                 board,
                 origins,
                 store,

@@ -12,13 +12,17 @@ use crate::{
     protocol::{NoControl, NoData},
     source_time::SourceTime,
     store_shard::Origins,
+    windows::WindowClock,
 };
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Where there are windows, whose tiles are rolled up as time goes on.
+const LOOK_EVERY_WINDOWS: Duration = Duration::from_millis(100);
 
 pub(crate) struct Watchdog {
     /// Whose progress is looked at, so that its metrics are up to date.
     pub(crate) times: Vec<Arc<SourceTime>>,
+    pub(crate) windows: WindowClock,
     pub(crate) board: HealthBoard,
     pub(crate) origins: Origins,
     pub(crate) store: Store,
@@ -33,7 +37,8 @@ impl Watchdog {
     fn look(&mut self) {
         let now = self.clock.elapsed();
         self.board.check(now);
-        self.times.iter().for_each(|time| _ = time.look(self.clock.now()));
+        let sources: Vec<_> = self.times.iter().map(|time| time.look(self.clock.now())).collect();
+        self.windows.look(&sources);
         for partition in self.origins.lanes() {
             let lane = partition.lane();
             let committed = self.store.committed(lane);
@@ -68,7 +73,7 @@ impl Stage for Watchdog {
         match control {}
     }
     fn tick_interval(&self) -> Option<Duration> {
-        Some(LOOK_EVERY)
+        Some(if self.windows.is_empty() { LOOK_EVERY } else { LOOK_EVERY_WINDOWS })
     }
     async fn tick(&mut self) -> Result<(), StageError> {
         self.look();

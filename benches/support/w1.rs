@@ -150,22 +150,63 @@ pub(crate) fn partition_of(user: u32, partitions: u32) -> u32 {
     user % partitions
 }
 
+/// How users are drawn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(dead_code)] // each benchmark that includes this file draws them its own way
+pub(crate) enum Draw {
+    /// Of 100,000, by Zipf's law.
+    Zipf,
+    /// Of so many, each as likely as the others.
+    Even(usize),
+    /// Of 100,000: every other event is of one user, the rest evenly of all.
+    HotKey,
+}
+
+impl Draw {
+    const fn users(self) -> usize {
+        match self {
+            Self::Zipf | Self::HotKey => USERS,
+            Self::Even(users) => users,
+        }
+    }
+}
+
 /// Writes `events` events to `out` and returns what is in them, if they are read from a topic of `partitions` partitions (a
 /// file is one). Deterministic; two million take a few seconds.
 ///
 /// # Errors
 /// What writing says.
+#[allow(dead_code)]
 pub(crate) fn generate(events: u64, partitions: u32, out: &mut impl Write) -> io::Result<W1Totals> {
+    generate_with(events, partitions, Draw::Zipf, out, |_, _, _| ())
+}
+
+/// The same for users that are drawn otherwise; `kept` is called with the user, the time (in milliseconds) and the cents of each
+/// event that is kept.
+///
+/// # Errors
+/// What writing says.
+pub(crate) fn generate_with(
+    events: u64,
+    partitions: u32,
+    draw: Draw,
+    out: &mut impl Write,
+    mut kept: impl FnMut(u32, i64, i64),
+) -> io::Result<W1Totals> {
     let mut random = Random(42);
     let users = Users::new(&mut random);
-    let mut latest: Vec<Option<Latest>> = vec![None; USERS];
+    let mut latest: Vec<Option<Latest>> = vec![None; draw.users()];
     let mut totals = W1Totals::default();
     let mut greatest = vec![i64::MIN; partitions as usize];
     let mut line = Vec::with_capacity(256);
     let step = SPAN_MS / events.max(1) as f64;
 
     for index in 0..events {
-        let user = users.draw(&mut random);
+        let user = match draw {
+            Draw::Zipf => users.draw(&mut random),
+            Draw::HotKey if index % 2 == 0 => 7,
+            _ => random.between(0, draw.users() as i64) as u32,
+        };
         let merchant = random.between(0, 2_000) as u16;
         let mut cents = ((3.5 + random.normal()).exp() * 100.0) as i64 + 1;
         let mut status = match random.between(0, 100) {
@@ -227,6 +268,7 @@ pub(crate) fn generate(events: u64, partitions: u32, out: &mut impl Write) -> io
             continue;
         }
         totals.kept += 1;
+        kept(user, ts_ms, cents);
         totals.amount_cents += cents;
         let slot = &mut latest[user as usize];
         if slot.is_none_or(|before| before.ts_ms <= ts_ms) {

@@ -297,7 +297,7 @@ impl Windowed {
                 format!("the groups of `{}` have another type than it says: `Windowed<Groups<group, result>>`", self.name);
             quote!(::core::assert!(::karst::features::windowed_type::grouped_by(result, #by), #what);)
         });
-        quote_spanned! {ty.span()=>
+        quote_spanned! {ty.span().resolved_at(Span::call_site())=>
             const _: () = {
                 let result = <#ty as ::karst::features::WindowedType>::RESULT;
                 ::core::assert!(::core::matches!(result.shape, ::karst::features::Shape::#shape { .. }) #value, #what);

@@ -29,4 +29,5 @@ mod slow_shard;
 mod supervision;
 mod two_resolvers;
 mod watermarks;
+mod windows;
 mod world;

@@ -3,6 +3,7 @@
 use karst::{
     Engine, Format, MemorySource, Outcomes, Reason, SchemaRegistry, Value,
     connectors::registry::{StubMode, StubRegistry},
+    prelude::*,
 };
 
 #[path = "../registry/payments.rs"]

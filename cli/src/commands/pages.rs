@@ -42,7 +42,7 @@ pub(crate) fn status(args: &PageArgs) -> Result<ExitCode, Report> {
     let rows: Vec<Vec<String>> =
         list(&status["sources"]).flat_map(|source| list(&source["partitions"]).map(|p| row(source, p))).collect();
     say(table(&headings, &rows));
-    tripped(&status).for_each(|line| say(line));
+    tripped(&status).for_each(say);
     say(conservation(&status));
     let fields = ["name", "applied", "nothing", "skipped", "failed"];
     let resolvers = |source: &Json| -> Vec<Vec<String>> {

@@ -53,7 +53,7 @@ impl Checked<'_> {
         found.add_with(at, format!("windowed feature \"{}\": {what}", self.fqn), hint.map(str::to_owned));
     }
 
-    fn name<'n>(&'n self, named: &mut HashSet<String>, found: &mut Found) {
+    fn name(&self, named: &mut HashSet<String>, found: &mut Found) {
         let (at, name) = (&self.feature.declared_at, &self.feature.name);
         if let Some(why) = wrong_name(name) {
             found.add_with(Some(at), format!("\"{}\" cannot be the name of a windowed feature", self.fqn), Some(why));

@@ -25,7 +25,13 @@ fn span(micros: i64) -> WindowLength {
 }
 
 fn window(length: WindowLength, retention: i64) -> WindowDeclaration {
-    WindowDeclaration { length, kind: WindowKind::Sliding, hop: None, retention: TimeSpan::from_micros(retention) }
+    WindowDeclaration {
+        length,
+        kind: WindowKind::Sliding,
+        hop: None,
+        retention: TimeSpan::from_micros(retention),
+        exact: false,
+    }
 }
 
 fn aggregates() -> Vec<AggregateDeclaration> {
@@ -36,6 +42,7 @@ fn aggregates() -> Vec<AggregateDeclaration> {
         by: None,
         filter: None,
         group_by: None,
+        exact: false,
     };
     vec![
         of(0, Aggregation::Count, None),
@@ -78,10 +85,11 @@ struct World {
 
 impl World {
     fn new(declared: Vec<WindowDeclaration>) -> Self {
+        let exact = declared.iter().any(|window| window.exact);
         let mut world = Self {
             dir: tempfile::tempdir().unwrap(),
             declared,
-            aggregates: aggregates(),
+            aggregates: aggregates().into_iter().map(|aggregate| AggregateDeclaration { exact, ..aggregate }).collect(),
             store: None,
             shard: None,
             epoch: 0,
@@ -154,7 +162,7 @@ impl World {
     }
 
     fn read(&self, key: u64, slot: u16, window: &WindowDeclaration, now: i64, committed: bool) -> WindowValue {
-        let wanted = WindowRead { slot, length: window.length, kind: window.kind, hop: window.hop() };
+        let wanted = WindowRead { slot, length: window.length, kind: window.kind, hop: window.hop(), exact: window.exact };
         let bytes = key.to_string().into_bytes();
         assert_eq!(key_hash(&bytes), EntityKey { class: CLASS, bytes: bytes.clone() }.hash());
         let entity = EntityKey { class: CLASS, bytes };
@@ -184,12 +192,13 @@ impl World {
                 let rounded = now.div_euclid(hop) * hop;
                 assert!(as_of.0 == now || (as_of.0 == rounded && now < self.watermark), "{}: as of {as_of:?}", place());
                 let tail = match (window.length, window.kind) {
+                    (WindowLength::Span(span), _) if window.exact => as_of.0 - span.micros(),
                     (WindowLength::All, _) => i64::MIN,
                     (WindowLength::Span(span), WindowKind::Tumbling) => tile_end(as_of, span).0 - span.micros(),
                     (WindowLength::Span(span), _) => (as_of.0 - span.micros()).div_euclid(hop) * hop,
                 };
                 // The finest tile at the head counts whole.
-                let head = tile_end(as_of, TimeSpan::from_micros(MINUTE)).0;
+                let head = if window.exact { as_of.0 } else { tile_end(as_of, TimeSpan::from_micros(MINUTE)).0 };
                 let within = |event: &Event| event.key == key && event.time > tail && event.time <= head;
                 let events: Vec<(i64, Event)> = (0i64..)
                     .zip(&self.log[..self.next])
@@ -384,6 +393,14 @@ fn windows_that_are_declared_anew_keep_what_was_collected_for_those_before() {
 fn a_single_short_window_expires_its_tiles() {
     for seed in 300..320 {
         live(seed, vec![window(span(10 * MINUTE), 0)], 3);
+    }
+}
+
+#[test]
+fn exact_windows_are_right_to_the_event_at_both_edges() {
+    let exact = |length| WindowDeclaration { exact: true, ..window(length, 0) };
+    for seed in 500..515 {
+        live(seed, vec![exact(span(10 * MINUTE)), exact(span(HOUR)), exact(span(DAY)), window(span(HOUR), 0)], 4);
     }
 }
 

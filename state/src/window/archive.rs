@@ -82,5 +82,5 @@ pub(crate) fn merge(row: &mut Vec<u8>, layout: &ClassWindows, tile: Tile<'_>) {
 
 /// Takes a late event in.
 pub(crate) fn add(row: &mut Vec<u8>, layout: &ClassWindows, update: &UpdateRef<'_>, end: i64, scratch: &mut Scratch) {
-    section(row).add_update(layout, update, end, scratch);
+    section(row).add_update(layout, update, end, scratch, false);
 }

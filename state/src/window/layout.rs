@@ -40,6 +40,8 @@ pub struct AggregateDeclaration {
     pub filter: Option<Expr<FeatureSlot>>,
     /// The group within the entity, and how many there may be.
     pub group_by: Option<(Expr<FeatureSlot>, u32)>,
+    /// Raw events are kept, for windows that are to be exact.
+    pub exact: bool,
 }
 
 /// One window of a class; which aggregate is read over it is asked with every read.
@@ -53,6 +55,8 @@ pub struct WindowDeclaration {
     pub hop: Option<TimeSpan>,
     /// How far before the watermark "now" may lie.
     pub retention: TimeSpan,
+    /// Whether its edges are exact to the event.
+    pub exact: bool,
 }
 
 impl WindowDeclaration {
@@ -106,6 +110,8 @@ pub struct ClassWindows {
     aggregates: Vec<Bound>,
     slots: Vec<u16>,
     places: Vec<Place>,
+    /// Indexes of the aggregates whose raw events are kept: variable states after those of the aggregates.
+    raw: Vec<usize>,
     fixed_len: usize,
     variables: usize,
     levels: Vec<Level>,
@@ -121,10 +127,11 @@ impl ClassWindows {
         let bound: Vec<Bound> = aggregates.iter().map(bind).collect();
         let states =
             aggregates.iter().zip(&bound).map(|(declared, bound)| (declared.slot, bound.aggregate.fixed_len())).collect();
-        Self { aggregates: bound, ..Self::shaped(class, states, levels(windows)) }
+        let raw = (0..aggregates.len()).filter(|index| aggregates[*index].exact).collect();
+        Self { aggregates: bound, ..Self::shaped(class, states, raw, levels(windows)) }
     }
 
-    fn shaped(class: ClassId, states: Vec<(u16, Option<usize>)>, levels: Vec<Level>) -> Self {
+    fn shaped(class: ClassId, states: Vec<(u16, Option<usize>)>, raw: Vec<usize>, levels: Vec<Level>) -> Self {
         let (mut fixed_len, mut variables) = (0, 0);
         let places = states.iter().map(|(_, size)| match size {
             Some(size) => {
@@ -137,12 +144,14 @@ impl ClassWindows {
             }
         });
         let places = places.collect();
+        variables += raw.len();
         let slots = states.into_iter().map(|(slot, _)| slot).collect();
         let mut shaped = Self {
             class,
             aggregates: Vec::new(),
             slots,
             places,
+            raw,
             fixed_len,
             variables,
             levels,
@@ -154,23 +163,28 @@ impl ClassWindows {
     }
 
     /// What has to be known to read rows of this layout, on one line: the class, then hops in µs (`+`: with a bottom), then aggregates
-    /// and the size of their states (`*`: of any length).
+    /// and the size of their states (`*`: of any length), then those whose raw events are kept.
     pub(crate) fn describe(&self) -> String {
         let levels = self.levels.iter().map(|level| format!(" {}{}", level.hop, if level.bottom { "+" } else { "" }));
         let states = self.slots.iter().zip(&self.places).map(|(slot, place)| match place {
             Place::Fixed(_, size) => format!(" {slot}={size}"),
             Place::Variable(_) => format!(" {slot}=*"),
         });
-        format!("{}{}{}", self.class.0, levels.collect::<String>(), states.collect::<String>())
+        let raw = self.raw.iter().map(|index| format!(" {}!", self.slots[*index]));
+        format!("{}{}{}{}", self.class.0, levels.collect::<String>(), states.collect::<String>(), raw.collect::<String>())
     }
 
     /// A layout as it was described.
     pub(crate) fn remembered(line: &str) -> Option<Self> {
         let mut words = line.split(' ');
         let class = ClassId(words.next()?.parse().ok()?);
-        let (mut states, mut levels) = (Vec::new(), Vec::new());
+        let (mut states, mut raw, mut levels) = (Vec::new(), Vec::new(), Vec::new());
         for word in words {
             match word.split_once('=') {
+                None if word.ends_with('!') => {
+                    let slot: u16 = word.trim_end_matches('!').parse().ok()?;
+                    raw.push(states.iter().position(|(known, _)| *known == slot)?);
+                }
                 Some((slot, "*")) => states.push((slot.parse().ok()?, None)),
                 Some((slot, size)) => states.push((slot.parse().ok()?, Some(size.parse().ok()?))),
                 None => {
@@ -179,7 +193,7 @@ impl ClassWindows {
                 }
             }
         }
-        (!levels.is_empty()).then(|| Self::shaped(class, states, levels))
+        (!levels.is_empty()).then(|| Self::shaped(class, states, raw, levels))
     }
 
     /// The class whose updates are aggregated.
@@ -207,6 +221,15 @@ impl ClassWindows {
     }
     pub(crate) fn places(&self) -> &[Place] {
         &self.places
+    }
+    /// Which variable state has the raw events of an aggregate.
+    pub(crate) fn raw(&self, index: usize) -> Option<usize> {
+        let nth = self.raw.iter().position(|known| *known == index)?;
+        Some(self.variables - self.raw.len() + nth)
+    }
+    /// The variable states that are raw events.
+    pub(crate) fn raws(&self) -> impl Iterator<Item = Place> {
+        (self.variables - self.raw.len()..self.variables).map(Place::Variable)
     }
     pub(crate) fn place(&self, index: usize) -> Place {
         self.places[index]
@@ -330,6 +353,14 @@ fn levels(windows: &[WindowDeclaration]) -> Vec<Level> {
             let hop = hops[index];
             let tails = windows.iter().filter(|window| window.hop().micros() == hop);
             let mut level = Level { hop, keep: 0, archive: 0, bottom: false };
+            if index == 0 {
+                // A window's edge may cut any tile between its tail and its head.
+                let exact = windows.iter().filter(|window| window.exact).filter_map(|window| match window.length {
+                    WindowLength::Span(span) => Some(span.micros() + hop),
+                    WindowLength::All => None,
+                });
+                level.keep = exact.max().unwrap_or(0);
+            }
             for window in tails {
                 match window.length {
                     WindowLength::Span(span) => level.keep = level.keep.max(span.micros() + hop),

@@ -15,6 +15,7 @@ pub(crate) mod archive;
 mod convert;
 pub(crate) mod expire;
 pub mod layout;
+pub(crate) mod raw;
 pub mod read;
 pub(crate) mod row;
 

@@ -8,7 +8,7 @@ use karst_types::{EventTime, TimeSpan, Value, WindowKind, WindowLength, window::
 use super::{
     archive, expire,
     layout::{ClassWindows, Level, Place},
-    row,
+    raw, row,
 };
 
 /// What to read.
@@ -22,6 +22,8 @@ pub struct WindowRead {
     pub kind: WindowKind,
     /// The step of its tail.
     pub hop: TimeSpan,
+    /// Whether its edges are to be exact to the event.
+    pub exact: bool,
 }
 
 /// What was read.
@@ -96,7 +98,7 @@ pub(crate) fn read(
     now: EventTime,
 ) -> crate::Result<WindowValue> {
     let Some(index) = layout.index_of(wanted.slot) else { return Ok(WindowValue::Unknown) };
-    let (aggregate, place) = layout.aggregate(index);
+    let aggregate = layout.aggregate(index).0;
     let hop = wanted.hop.micros();
     let tail = |now: i64| match (wanted.kind, wanted.length) {
         (_, WindowLength::All) => i64::MIN,
@@ -111,13 +113,34 @@ pub(crate) fn read(
         let identity = vec![0; aggregate.fixed_len().unwrap_or(0)];
         return Ok(WindowValue::Value { value: aggregate.finish(&identity), as_of: now });
     };
+    let exact = layout.raw(index).zip(match (wanted.exact, wanted.kind, wanted.length) {
+        (true, WindowKind::Sliding, WindowLength::Span(span)) => Some(now.0.saturating_sub(span.micros())),
+        _ => None,
+    });
+    if let Some((raw, from)) = exact {
+        let value = exactly(layout, live, chunks, index, raw, EventTime(from), now)?;
+        return Ok(value.map_or(WindowValue::Expired, |value| WindowValue::Value { value, as_of: now }));
+    }
     // At the instant asked for, or else at the last whole hop before it.
     let covered = [now.0, down(now.0, hop)].into_iter().find_map(|now| Some((pieces(live, layout, tail(now), now)?, now)));
     let Some((pieces, as_of)) = covered else { return Ok(WindowValue::Expired) };
     let mut state = vec![0; aggregate.fixed_len().unwrap_or(0)];
+    merge_pieces(layout, live, chunks, index, &pieces, &mut state)?;
+    Ok(WindowValue::Value { value: aggregate.finish(&state), as_of: EventTime(as_of) })
+}
+
+fn merge_pieces(
+    layout: &ClassWindows,
+    live: &[u8],
+    chunks: &mut ReadChunk<'_>,
+    index: usize,
+    pieces: &[Piece],
+    state: &mut Vec<u8>,
+) -> crate::Result<()> {
+    let (aggregate, place) = layout.aggregate(index);
     let mut merge = |tile: row::Tile<'_>| match place {
-        Place::Fixed(..) => aggregate.merge(&mut state, tile.state(layout, place)),
-        Place::Variable(_) => aggregate.merge_variable(&mut state, tile.state(layout, place)),
+        Place::Fixed(..) => aggregate.merge(state, tile.state(layout, place)),
+        Place::Variable(_) => aggregate.merge_variable(state, tile.state(layout, place)),
     };
     for piece in pieces {
         let (hop, floor) = (layout.levels()[piece.level].hop, row::floor(live, piece.level));
@@ -137,5 +160,37 @@ pub(crate) fn read(
         }
         row::level(live, layout, piece.level).filter(|tile| tile.end > floor && within(tile.end)).for_each(&mut merge);
     }
-    Ok(WindowValue::Value { value: aggregate.finish(&state), as_of: EventTime(as_of) })
+    Ok(())
+}
+
+/// The window `(from, now]` to the event: the tiles that its edges cut are counted from their raw events.
+fn exactly(
+    layout: &ClassWindows,
+    live: &[u8],
+    chunks: &mut ReadChunk<'_>,
+    index: usize,
+    raw: usize,
+    from: EventTime,
+    now: EventTime,
+) -> crate::Result<Option<Value>> {
+    let (aggregate, place) = layout.aggregate(index);
+    let finest = TimeSpan::from_micros(layout.levels()[0].hop);
+    let (first, last) = (tile_end(from, finest).0, tile_end(now, finest).0);
+    if row::floor(live, 0) > first.saturating_sub(finest.micros()) {
+        return Ok(None);
+    }
+    let mut state = vec![0; aggregate.fixed_len().unwrap_or(0)];
+    let whole_to = down(now.0, finest.micros());
+    if first < whole_to {
+        let Some(pieces) = pieces(live, layout, first, whole_to) else { return Ok(None) };
+        merge_pieces(layout, live, chunks, index, &pieces, &mut state)?;
+    }
+    let cut = |end: i64| (end == first && from.0 < first) || (end == last && whole_to < now.0);
+    for tile in row::level(live, layout, 0).filter(|tile| cut(tile.end)) {
+        raw::within(tile.state(layout, Place::Variable(raw)), from, now, |input| match place {
+            Place::Fixed(..) => aggregate.add(&mut state, input),
+            Place::Variable(_) => aggregate.add_variable(&mut state, input),
+        });
+    }
+    Ok(Some(aggregate.finish(&state)))
 }

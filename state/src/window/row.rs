@@ -19,6 +19,7 @@ use karst_types::{EventTime, UpdateRef};
 use super::{
     aggregate::Input,
     layout::{ClassWindows, Place, Scratch, end_of},
+    raw,
 };
 use crate::bytes;
 
@@ -193,7 +194,7 @@ impl<'a> Tile<'a> {
         (0..layout.places().len()).all(|index| {
             let (aggregate, place) = layout.aggregate(index);
             aggregate.check(self.state(layout, place))
-        })
+        }) && layout.raws().all(|place| raw::check(self.state(layout, place)))
     }
     /// The state of the aggregate at this place.
     pub(crate) fn state(&self, layout: &ClassWindows, place: Place) -> &'a [u8] {
@@ -297,18 +298,28 @@ impl Section<'_> {
         self.end = self.end + state.len() - size;
     }
 
-    fn add(&mut self, layout: &ClassWindows, end: i64, index: usize, input: &Input<'_>) {
+    fn add(&mut self, layout: &ClassWindows, end: i64, index: usize, input: &Input<'_>, finest: bool) {
         let tile = self.find(layout, end);
         let (aggregate, place) = layout.aggregate(index);
         match place {
             Place::Fixed(at, size) => aggregate.add(&mut self.row[tile + 8 + at..tile + 8 + at + size], input),
             Place::Variable(nth) => self.change(layout, tile, nth, |state| aggregate.add_variable(state, input)),
         }
+        if finest && let Some(nth) = layout.raw(index) {
+            self.change(layout, tile, nth, |state| raw::push(state, input));
+        }
     }
 
-    /// Adds all inputs of one event.
-    pub(crate) fn add_update(&mut self, layout: &ClassWindows, update: &UpdateRef<'_>, end: i64, scratch: &mut Scratch) {
-        layout.inputs(update, scratch, |index, input| self.add(layout, end, index, input));
+    /// Adds all inputs of one event. `finest`: raw events are kept here, too.
+    pub(crate) fn add_update(
+        &mut self,
+        layout: &ClassWindows,
+        update: &UpdateRef<'_>,
+        end: i64,
+        scratch: &mut Scratch,
+        finest: bool,
+    ) {
+        layout.inputs(update, scratch, |index, input| self.add(layout, end, index, input, finest));
     }
 
     /// Merges a tile into the one with this end.
@@ -381,7 +392,7 @@ pub(crate) fn add(row: &mut Vec<u8>, layout: &ClassWindows, update: &UpdateRef<'
         } else {
             continue;
         };
-        with_section(row, layout, level, |section| section.add_update(layout, update, end, scratch));
+        with_section(row, layout, level, |section| section.add_update(layout, update, end, scratch, level == 0));
         placed.live = true;
     }
     placed
