@@ -157,13 +157,15 @@ async fn begin(case: &Case, dir: &Path, input: &Path) -> Result<Engine> {
 
 /// Counts and sums over the longest window, of all users together.
 fn differences(engine: &EngineHandle, case: &Case, expected: &Expected) -> Vec<String> {
-    let (mut count, mut cents) = (0, 0.0);
+    let (mut count, mut cents, mut wrong) = (0, 0.0, Vec::new());
     let outputs = [format!("{}.payments", case.class), format!("{}.spent", case.class)]
         .map(|name| format!("{name}[\"{}\"]", case.longest));
     for user in (0..case.users()).step_by(stride(case) as usize) {
         let request = QueryRequest { now: Some(expected.now), ..QueryRequest::new() };
         let request = request.input(format!("{}.id", case.class), format!("user_{user:06}"));
         let answer = engine.query(&outputs.iter().fold(request, |request, output| request.output(output)));
+        let errors = answer.errors.iter().chain(answer.data.iter().filter_map(|value| value.error.as_ref()));
+        wrong.extend(errors.take(1).map(|error| format!("user {user}: {}", error.message)));
         for value in &answer.data {
             match &value.value {
                 Value::Int(number) => count += *number as u64,
@@ -172,7 +174,7 @@ fn differences(engine: &EngineHandle, case: &Case, expected: &Expected) -> Vec<S
             }
         }
     }
-    let mut wrong = Vec::new();
+    wrong.truncate(5);
     if count != expected.count {
         wrong.push(format!("payments in {}: expected {}, got {count}", case.longest, expected.count));
     }

@@ -346,6 +346,32 @@ fn compaction_drops_rows_whose_tiles_have_all_expired_and_no_others() {
 }
 
 #[test]
+fn compaction_keeps_what_a_long_window_reaches_also_where_nothing_was_rolled_up() {
+    let mut world = World::new(vec![window(span(HOUR), 0), window(span(DAY), 0)]);
+    world.log.extend((0..20).map(|key| Event { key, time: DAY + 3 * HOUR, amount: Some(1), city: 0 }));
+    world.send(20);
+    world.commit();
+    for hours in [20, 26] {
+        world.advance(DAY + hours * HOUR);
+        world.open(); // so that nothing is in memory
+        world.advance(DAY + hours * HOUR);
+        world
+            .store
+            .as_ref()
+            .unwrap()
+            .core(ShardId(0))
+            .with_rocks(|rocks| {
+                rocks.flush()?;
+                rocks.compact();
+                Ok(())
+            })
+            .unwrap();
+        (0..20).for_each(|key| world.check(key, DAY + hours * HOUR, "untouched since"));
+    }
+    assert_eq!(rows_of_tiles(&world).0, 20);
+}
+
+#[test]
 fn windows_that_are_declared_anew_keep_what_was_collected_for_those_before() {
     let mut world = World::new(vec![window(span(HOUR), 0)]);
     let start = 1_357_000_000_000_000 / DAY * DAY;

@@ -22,13 +22,13 @@ pub(crate) fn reach(layout: &ClassWindows, hop: i64) -> Option<i64> {
     Some(bound.div_euclid(hop).saturating_mul(hop))
 }
 
-/// Whether no tile of an entity's row is reached any more.
+/// Whether no tile of an entity's row is reached any more. A row is rolled up only when it is touched, so a fine tile may stand for what a
+/// coarser one would hold: all of them are measured by the longest reach.
 pub(crate) fn is_expired(live: &[u8], layout: &ClassWindows) -> bool {
     let watermark = layout.watermark().0;
-    layout.levels().iter().enumerate().all(|(nth, level)| {
-        let Some(bound) = bound(level, watermark) else { return false };
-        row::level(live, layout, nth).last().is_none_or(|tile| tile.end <= bound)
-    })
+    let bounds = layout.levels().iter().map(|level| bound(level, watermark));
+    let Some(bound) = bounds.collect::<Option<Vec<_>>>().and_then(|bounds| bounds.into_iter().min()) else { return false };
+    (0..layout.levels().len()).all(|nth| row::level(live, layout, nth).last().is_none_or(|tile| tile.end <= bound))
 }
 
 impl Windows {
