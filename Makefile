@@ -30,7 +30,7 @@ help: ## list the targets
 	  printf '  %-14s %s\n' "$$name" "$$what"; done
 
 setup: ## install what a bare Debian machine lacks (root or sudo), also for the Kafka tests
-	@scripts/setup.sh --kafka
+	@scripts/setup.sh --test
 
 build: ## build the karst command and the examples
 	@scripts/setup.sh
@@ -47,7 +47,7 @@ demo: ## the main job on real input; DEADLINE=6h LATE_LANE=correct FORMAT=avro P
 	  env $(call given,DEADLINE LATE_LANE FORMAT REGISTRY KEEP PORT KAFKA) cargo run --quiet --example flights
 
 test: ## all of the following, with times, and what was skipped; the same as CI
-	@scripts/setup.sh --kafka
+	@scripts/setup.sh --test
 	@scripts/test.sh
 
 fmt: ## format the code in place

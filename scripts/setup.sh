@@ -2,20 +2,50 @@
 # Installs what a bare Debian (or Ubuntu) machine lacks to build and run Karst: as root, or with sudo.
 #
 #   scripts/setup.sh            what `make build`, `make demo` and the benches need
-#   scripts/setup.sh --kafka    also a Java runtime and Maven, for the tests against a real Apache Kafka
+#   scripts/setup.sh --kafka    also a Java runtime and Maven, for a real Apache Kafka and a real schema registry
+#   scripts/setup.sh --test     what `make test` needs: the same, and Rust's formatter and lints must be there
 #
 # Says nothing and changes nothing when all is there (well under a second).
 set -euo pipefail
 
-with_kafka=0
+with_kafka=0 for_tests=0
 for argument in "$@"; do
   case "$argument" in
     --kafka) with_kafka=1 ;;
-    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --test) with_kafka=1 for_tests=1 ;;
+    -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "setup: unknown argument $argument; see --help" >&2; exit 2 ;;
   esac
 done
 say() { echo "setup: $*" >&2; }
+
+has() { command -v "$1"; }
+
+# Rust is the one thing that is not installed here: which toolchain a machine has is its owner's choice. So it comes before
+# anything is changed.
+if ! has cargo >/dev/null; then
+  if [ -x "$HOME/.cargo/bin/cargo" ]; then
+    say "cargo is in ~/.cargo/bin, but that is not in the PATH; say  . ~/.cargo/env"
+  else
+    say "cargo is missing; install Rust with rustup (Debian 13 and newer have it as a package; then say"
+    say "rustup default stable), then try again"
+  fi
+  exit 1
+fi
+wanted="$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$(dirname "$0")/../Cargo.toml" | head -n 1)"
+found="$(rustc --version | cut -d ' ' -f 2)"
+if [ "$(printf '%s\n' "$wanted" "$found" | sort -V | head -n 1)" != "$wanted" ]; then
+  say "Rust $found is too old, $wanted or newer is needed; say  rustup update stable"
+  exit 1
+fi
+for component in rustfmt clippy; do
+  tool=$component
+  [ "$component" = clippy ] && tool=cargo-clippy
+  if ! has "$tool" >/dev/null; then
+    say "$component is missing, which \`make test\` uses; say  rustup component add $component"
+    [ "$for_tests" = 0 ] || exit 1
+  fi
+done
 
 lacks=()    # Debian packages to install
 because=()  # one line for each, in step with it
@@ -27,7 +57,6 @@ need() { # package, why, command that succeeds if it is there already
     because+=("$package: $why")
   fi
 }
-has() { command -v "$1"; }
 has_header() { echo "#include <$1>" | cc -E -x c - ; }
 java_17() { [ "$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p')" -ge 17 ]; }
 
@@ -92,25 +121,3 @@ if [ ${#lacks[@]} -gt 0 ]; then
   fi
   say 'installed'
 fi
-
-# Rust is the one thing that is not installed here: which toolchain a machine has is its owner's choice.
-if ! has cargo >/dev/null; then
-  if [ -x "$HOME/.cargo/bin/cargo" ]; then
-    say "cargo is in ~/.cargo/bin, but that is not in the PATH; say  . ~/.cargo/env"
-  else
-    say "cargo is missing; install Rust with rustup (Debian 13 and newer have it as a package; then say"
-    say "rustup default stable), then try again"
-  fi
-  exit 1
-fi
-wanted="$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$(dirname "$0")/../Cargo.toml" | head -n 1)"
-found="$(rustc --version | cut -d ' ' -f 2)"
-if [ "$(printf '%s\n' "$wanted" "$found" | sort -V | head -n 1)" != "$wanted" ]; then
-  say "Rust $found is too old, $wanted or newer is needed; say  rustup update stable"
-  exit 1
-fi
-for component in rustfmt clippy; do
-  tool=$component
-  [ "$component" = clippy ] && tool=cargo-clippy
-  has "$tool" >/dev/null || say "note: $component is missing, which \`make test\` uses; say  rustup component add $component"
-done

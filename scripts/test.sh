@@ -5,7 +5,7 @@
 #   scripts/test.sh kafka tidy    only these
 #
 # environment  CI=true       a skipped step or test fails the run
-#              TEST=name     only tests whose name contains this (unit, doc, kafka)
+#              TEST=name     only tests whose name contains this (unit, doc, kafka, registry); that there is none is a failure
 #              SEEDS=n       how many crash schedules the simulation tries
 #              VERBOSE=1     all of cargo's lines, not only what is not ok
 #
@@ -109,6 +109,7 @@ demo() { # with these settings
 
 step_demo() {
   demo || return 1
+  demo LATE_LANE=dead_letter DEADLINE=90m || return 1 # shows the late events by position
   if ! scripts/registry.sh install >/dev/null; then
     skip 'demo in Avro: Apicurio Registry could not be installed (above: why)'
     return 0
@@ -159,9 +160,8 @@ done
 
 # ---- summary ----
 
-count() { # sums the numbers before the word $1 in the closing lines of cargo test
-  cat "$scratch"/*.log 2>/dev/null | grep -aE 'test result: ' | grep -oE "[0-9]+ $1" | awk '{ n += $1 } END { print n + 0 }'
-}
+results() { cat "$@" 2>/dev/null | grep -aE 'test result: '; } # the closing lines of cargo test
+count() { results "$scratch"/*.log | grep -oE "[0-9]+ $1" | awk '{ n += $1 } END { print n + 0 }'; } # the numbers before the word $1
 echo
 echo "=== summary ($(clock $((SECONDS - begin))))"
 printf '%s\n' "${lines[@]}"
@@ -177,6 +177,11 @@ failed=$(count failed)
 status=0
 if [ "${CI:-}" = true ] && [ "$skipped" -gt 0 ]; then
   echo "  with CI=true nothing may be skipped"
+  status=1
+fi
+filtered="$(results "$scratch"/{unit,doc,kafka,registry}.log)"
+if [ -n "${TEST:-}" ] && [ -n "$filtered" ] && ! grep -qE ' [1-9][0-9]* (passed|failed|ignored)' <<<"$filtered"; then
+  echo "  TEST=$TEST: no test of these steps has that in its name"
   status=1
 fi
 [ ${#failed_steps[@]} -eq 0 ] || { echo "  failed: ${failed_steps[*]}"; status=1; }

@@ -1,4 +1,5 @@
-//! The thread that writes the commits of one shard, so that RocksDB never runs in the shard's turn (DESIGN §5.3).
+//! The thread that writes the commits of one shard, so that RocksDB never runs in the shard's turn (`docs/semantics.md`,
+//! Delivery).
 
 use std::{io, sync::mpsc as blocking, thread};
 

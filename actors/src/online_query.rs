@@ -1,4 +1,4 @@
-//! Hop 7: answers queries from applied state, on the caller's thread: no mailbox, no queue (DESIGN §5.4).
+//! Hop 7: answers queries from applied state, on the caller's thread: no mailbox, no queue (`docs/semantics.md`, Queries).
 //!
 //! Invariants:
 //! - every output is answered: with a value, or with an error that names it; never a silent gap;

@@ -3,7 +3,7 @@
 //! Invariants:
 //! - the shard's turn never waits for the disk, except when as much again has gathered as the commit on its way holds;
 //! - a commit starts at once when the lanes have been empty for [`IDLE`], under load every `commit_interval`, or when enough
-//!   has gathered (DESIGN S7);
+//!   has gathered (`docs/semantics.md`, Delivery);
 //! - after any failure the writer is built anew from the last commit, and every partition is told to rewind.
 
 use std::{sync::Arc, time::Duration};

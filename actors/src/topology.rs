@@ -107,7 +107,7 @@ impl Wiring {
         let origins = Origins::default();
         let workers = Hosts::new("karst-path", settings.worker_count())?;
         let spec = |id: String| {
-            // A shard is never given up: what it needs is a disk that works again (DESIGN S7).
+            // A shard is never given up: what it needs is a disk that works again (`docs/semantics.md`, Delivery, Failure).
             let restart = RestartPolicy { intensity: u32::MAX, ..RestartPolicy::default() };
             let spec = StageSpec::new("store_shard", id, Arc::clone(&clock)).restart(restart).board(&board);
             spec.capacity(settings.shard_mailbox).stuck_after(settings.stuck_after()).abort_stuck(false)

@@ -1,5 +1,6 @@
-//! Finds what is stuck rather than dead (DESIGN S12): stages with work and no progress, and partitions whose records have been
-//! read and are not committed. On a thread of its own, since a blocked thread would block its own watchdog.
+//! Finds what is stuck rather than dead (`docs/runtime-semantics.md`, Health): stages with work and no progress, and
+//! partitions whose records have been read and are not committed. On a thread of its own, since a blocked thread would block
+//! its own watchdog.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -17,7 +17,7 @@ pub enum StartAt {
     Latest,
 }
 
-/// What becomes of late events (DESIGN S5). They are counted in every lane.
+/// What becomes of late events (`docs/semantics.md`, Watermark and lateness). They are counted in every lane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum LateLane {
@@ -59,8 +59,8 @@ impl fmt::Display for LateLane {
     }
 }
 
-/// What becomes of events that are further ahead of their record's broker time than `max_future_skew` (DESIGN S3). They are
-/// counted either way, and move the watermark no further than that.
+/// What becomes of events that are further ahead of their record's broker time than `max_future_skew` (`docs/semantics.md`,
+/// Event time). They are counted either way, and move the watermark no further than that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum FutureEvents {
@@ -106,19 +106,20 @@ pub struct SourceSettings {
     pub format: Format,
     /// The field that holds the event time, for messages whose fields are known only at run time; others name theirs.
     pub event_time: Option<TimeField>,
-    /// An event that is later than this behind its partition's log watermark does not run its resolver (DESIGN S4).
-    /// Default: infinity.
+    /// An event that is further than this behind its partition's log watermark is late, and [`late_lane`](Self::late_lane) says
+    /// what becomes of it (`docs/semantics.md`, Watermark and lateness). Default: infinity.
     pub late_arrival_deadline: TimeSpan,
-    /// What becomes of events that are later (DESIGN S5). Default: drop.
+    /// What becomes of events that are later (`docs/semantics.md`, Watermark and lateness). Default: drop.
     pub late_lane: LateLane,
-    /// How far the log watermark stays behind the largest event time (DESIGN S2). Default: 0.
+    /// How far the log watermark stays behind the largest event time (`docs/semantics.md`, Watermark and lateness). Default: 0.
     pub disorder: TimeSpan,
-    /// An event further than this ahead of its record's broker time does not move the watermark (DESIGN S3). Default: 5 m.
+    /// How far ahead of its record's broker time an event may move the watermark; one that is further ahead moves it by this
+    /// much (`docs/semantics.md`, Event time). Default: 5 m.
     pub max_future_skew: TimeSpan,
-    /// What becomes of such an event (DESIGN S3). Default: it is kept.
+    /// What becomes of such an event (`docs/semantics.md`, Event time). Default: it is kept.
     pub future_events: FutureEvents,
-    /// A partition that is ahead of the slowest of its source by more than this, in event time, waits for it (DESIGN S2).
-    /// Default: infinity.
+    /// A partition that is ahead of the slowest of its source by more than this, in event time, waits for it
+    /// (`docs/semantics.md`, Progress of a source). Default: infinity.
     pub max_drift: TimeSpan,
     /// How often the source is asked for partitions that were added. Default 30 s.
     pub discover_interval: TimeSpan,

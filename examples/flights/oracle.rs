@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use karst::{EngineHandle, EventTime, LateLane, Outcomes, TimeSpan, Value};
+use karst::{EngineHandle, EventTime, LateLane, Outcomes, Reason, TimeSpan, Value};
 
 use super::data::Row;
 
@@ -21,13 +21,14 @@ pub(crate) struct Expected {
     pub(crate) outcomes: Outcomes,
     /// Partition and offset of the late ones.
     pub(crate) late: BTreeSet<(i32, i64)>,
+    lane: LateLane,
     /// How late each event is, in microseconds; zero for those in time.
     pub(crate) lateness: Vec<i64>,
 }
 
 /// Replays the rows.
 pub(crate) fn expect(rows: &[Row], deadline: TimeSpan, lane: LateLane) -> Expected {
-    let mut expected = Expected::default();
+    let mut expected = Expected { lane, ..Expected::default() };
     let mut watermark = [None; 3];
     let mut offsets = [0; 3];
     for row in rows {
@@ -91,6 +92,7 @@ pub(crate) fn compare(engine: &EngineHandle, expected: &Expected) -> Vec<String>
     if got != expected.outcomes {
         differences.push(format!("outcomes: expected {:?}, got {got:?}", expected.outcomes));
     }
+    differences.extend(compare_late(engine, expected).err());
     for (class, values) in [("aircraft", &expected.aircraft), ("route", &expected.route)] {
         let stored = match engine.scan(class) {
             Ok(stored) => stored,
@@ -116,4 +118,24 @@ pub(crate) fn compare(engine: &EngineHandle, expected: &Expected) -> Vec<String>
         }
     }
     differences
+}
+
+/// The set of late events, by position, is that of the letters with reason `late`; only the lane `dead_letter` has any.
+fn compare_late(engine: &EngineHandle, expected: &Expected) -> Result<(), String> {
+    let mut letters = engine.dead_letters("flights", usize::MAX).map_err(|error| error.to_string())?;
+    letters.retain(|stored| stored.letter.reason == Reason::Late);
+    let got: BTreeSet<_> = letters.iter().map(|stored| (stored.partition.0, stored.letter.offset.0)).collect();
+    let none = BTreeSet::new();
+    let late = if expected.lane == LateLane::DeadLetter { &expected.late } else { &none };
+    if got == *late && letters.len() == late.len() {
+        return Ok(());
+    }
+    let few = |of: &BTreeSet<(i32, i64)>, without: &BTreeSet<_>| of.difference(without).take(5).copied().collect::<Vec<_>>();
+    Err(format!(
+        "late events kept as dead letters: expected {}, got {}; missing (partition, offset) {:?}, too many {:?}",
+        late.len(),
+        letters.len(),
+        few(late, &got),
+        few(&got, late),
+    ))
 }

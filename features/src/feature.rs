@@ -15,7 +15,7 @@ pub struct Feature {
     pub ty: ValueType,
     /// Whether its value may be null.
     pub nullable: bool,
-    /// How old a stored value may be when it is served. `None`: as the class says (DESIGN S15).
+    /// How old a stored value may be when it is served. `None`: as the class says (`docs/semantics.md`, Queries).
     pub max_staleness: Option<TimeSpan>,
     /// For people.
     pub description: Option<String>,
@@ -109,7 +109,7 @@ pub struct FeatureClass {
     /// The name, which is also the first part of its features' names.
     pub name: String,
     /// How old stored values may be when they are served, for features that do not say. `None`: no limit for values that
-    /// streams write, and 0 for others (DESIGN S15).
+    /// streams write, and 0 for others (`docs/semantics.md`, Queries).
     pub max_staleness: Option<TimeSpan>,
     /// For people.
     pub description: Option<String>,

@@ -1,4 +1,5 @@
-//! Parse functions: what runs between the message of a source and a resolver that takes another one (DESIGN S6).
+//! Parse functions: what runs between the message of a source and a resolver that takes another one (`docs/semantics.md`,
+//! Parse).
 //!
 //! A source of which each record holds one of several kinds of event is decoded once, into a message with all of them; each
 //! resolver has a parse function that finds its own kind, or says `None`: then that resolver is skipped, which is no failure.

@@ -1,8 +1,8 @@
 //! Stream resolvers: how a message becomes updates (hop 3, Event → Update), as a declaration and as code.
 //!
-//! A resolver runs once per event, must not wait, and should be deterministic (DESIGN S7). What it writes is rows: each holds
-//! new values of one entity, or of one entity of each of several classes. The first thing that it fails on makes the record a
-//! dead letter and leaves none of its rows.
+//! A resolver runs once per event, must not wait, and should be deterministic (`docs/semantics.md`, Delivery). What it writes
+//! is rows: each holds new values of one entity, or of one entity of each of several classes. The first thing that it fails on
+//! makes the record a dead letter and leaves none of its rows.
 
 use std::{any::TypeId, fmt};
 
@@ -257,7 +257,7 @@ impl<Row: UpdateRow, T: Resolved<Row>, E: fmt::Display> Resolved<Row> for Result
     note = "declare the field as `EventTime`: it reads RFC 3339 text, and numbers of the unit in `#[message(event_time = \"ms\")]`"
 )]
 pub trait EventTimeField {
-    /// The event time; `None` lets the record's broker time stand in (DESIGN S1).
+    /// The event time; `None` lets the record's broker time stand in (`docs/semantics.md`, Event time).
     fn event_time(&self) -> Option<EventTime>;
 }
 impl EventTimeField for EventTime {

@@ -1,4 +1,4 @@
-//! Whether a stored value may be served (DESIGN S15): pure functions of times and declarations.
+//! Whether a stored value may be served (`docs/semantics.md`, Queries): pure functions of times and declarations.
 
 use std::fmt;
 

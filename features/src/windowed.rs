@@ -1,4 +1,4 @@
-//! Windowed features, as data: one aggregate over the updates of a class, over several windows (DESIGN S10).
+//! Windowed features, as data: one aggregate over the updates of a class, over several windows.
 //!
 //! An aggregate sees an update iff the update writes every feature that its expressions mention. Resolvers never write a windowed
 //! feature. The page `docs/windows.md` is for users; semantics of windows and aggregations are those of `karst_types::window`.

@@ -1,4 +1,4 @@
-//! The only file that reads the time (DESIGN S16). Everything else is handed a [`Clock`].
+//! The only file that reads the time (`docs/runtime-semantics.md`, Threads and time). Everything else is handed a [`Clock`].
 //!
 //! Timers (backoff, ticks, deadlines) are tokio's and follow the runtime that the stage is hosted on; a test pauses it.
 

@@ -1,4 +1,5 @@
-//! Credits: at most *n* batches in flight between a source partition and the shards that apply them (DESIGN S14).
+//! Credits: at most *n* batches in flight between a source partition and the shards that apply them (`docs/semantics.md`,
+//! Order and backpressure).
 //!
 //! A [`Credit`] travels with its batch, also when the batch is cut into parts: each part holds a clone, and the credit comes back
 //! when the last one is dropped, on whatever thread, also by a panic.

@@ -1,4 +1,5 @@
-//! Whether an event came too late (DESIGN S4). Pure; decided once per record, after decoding, before parse and fan-out.
+//! Whether an event came too late (`docs/semantics.md`, Watermark and lateness). Pure; decided once per record, after
+//! decoding, before parse and fan-out.
 
 use karst_types::{EventTime, TimeSpan};
 

@@ -1,4 +1,5 @@
-//! The progress watermark of a source (DESIGN S2): how far event time has come over all of its partitions. Pure.
+//! The progress watermark of a source (`docs/semantics.md`, Progress of a source): how far event time has come over all of its
+//! partitions. Pure.
 //!
 //! It is the minimum over the partitions of how far each has come. Invariants, each after a failure of another system:
 //! - a partition counts as idle only after an *empty fetch at the end of its log*, with nothing of it under way; never because

@@ -1,4 +1,5 @@
-//! The shell of DESIGN S12: catch, rebuild from the factory, retry record by record, put the poison record aside, go on.
+//! The shell of `docs/runtime-semantics.md`, Failure and restart: catch, rebuild from the factory, retry record by record, put
+//! the poison record aside, go on.
 //!
 //! Invariants:
 //! - the queue, the batch under work and the record of failures belong to the supervisor; a stage that fails takes nothing with it;

@@ -1,4 +1,5 @@
-//! The log watermark of one partition (DESIGN S2, S3): how far event time has come, as the log itself says.
+//! The log watermark of one partition (`docs/semantics.md`, Watermark and lateness): how far event time has come, as the log
+//! itself says.
 //!
 //! Invariants:
 //! - a pure function of the partition's log prefix: no clock, no batch border, no schedule takes part;

@@ -1,4 +1,4 @@
-//! What happens when a stage fails: DESIGN S12, sentence by sentence.
+//! What happens when a stage fails: `docs/runtime-semantics.md`, Failure and restart, sentence by sentence.
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Writing what a shard gathered: one RocksDB batch per commit, on a thread of its own, so that the shard's turn never waits
-//! for the disk (DESIGN §5.3).
+//! for the disk (`docs/semantics.md`, Delivery).
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The lane protocol, the shard's side: pure, no I/O. (`docs/semantics.md`; reliability study §a4; simulated in
+//! The lane protocol, the shard's side: pure, no I/O. (`docs/semantics.md`, Delivery; simulated in
 //! `tests/simulation`.)
 //!
 //! A lane is the sequence of messages from one incarnation (*epoch*) of one partition to one shard. Every batch of a

@@ -1,7 +1,7 @@
 //! The commit ring: finds a hole in the write-ahead log when a shard is opened. Pure.
 //!
 //! RocksDB recovers silently with a whole older log file missing or cut, because it cannot know that there was one
-//! (reliability study §0.5: 206 of 400 damaged images opened without an error, with state that did not match its position).
+//! (a study for this design: 206 of 400 damaged images opened without an error, with state that did not match its position).
 //! So every commit `n` also writes `n` into slot `n mod SLOTS`. If the newest commit is `n`, the last `SLOTS` slots must hold
 //! `n, n-1, …`; a commit that was lost from the middle leaves an older number.
 //!

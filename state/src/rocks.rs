@@ -1,6 +1,6 @@
 //! RocksDB, opened the way the guarantees need it. The only file that knows its options.
 //!
-//! What must not be changed lightly (reliability study §a7): one column family, the write-ahead log always on,
+//! What must not be changed lightly: one column family, the write-ahead log always on,
 //! point-in-time recovery, paranoid checks, log files tracked in the manifest.
 
 use std::{

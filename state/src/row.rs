@@ -7,8 +7,8 @@
 //! Numbers are little-endian. With one version, which is the common case, `slots | cells` is byte for byte the cells block of
 //! the update that wrote it, so that applying an update of the same features is one comparison and one copy.
 //!
-//! Invariant (DESIGN S8): for each feature the row holds the value of the update that is greatest in the order of
-//! [`Version`], whatever the order in which updates came. Null is a value like any other.
+//! Invariant (`docs/semantics.md`, Which value is kept): for each feature the row holds the value of the update that is
+//! greatest in the order of [`Version`], whatever the order in which updates came. Null is a value like any other.
 
 use std::fmt;
 

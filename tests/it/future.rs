@@ -10,7 +10,7 @@ use crate::{
     world::{outcomes, stored},
 };
 
-/// DESIGN S3, read word by word: more than five minutes ahead of the record.
+/// `docs/semantics.md`, Event time, read word by word: more than five minutes ahead of the record.
 fn ahead_by_the_book(logs: &[Log]) -> BTreeSet<Place> {
     let ahead = |(event, broker): &(Option<i64>, i64)| event.is_some_and(|event| event > broker + 300);
     let of = |(partition, log): (usize, &Log)| {

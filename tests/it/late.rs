@@ -54,7 +54,8 @@ pub(crate) fn logs(seed: u64) -> Vec<Log> {
     (0..PARTITIONS as u64).map(|partition| log(seed * 100 + partition)).collect()
 }
 
-/// DESIGN S2 and S4, read word by word: how far each event is behind the watermark before it, in seconds.
+/// `docs/semantics.md`, Watermark and lateness, read word by word: how far each event is behind the watermark before it, in
+/// seconds.
 fn lateness_by_the_book(logs: &[Log]) -> Vec<(Place, i64)> {
     let of_partition = |(partition, log): (usize, &Log)| {
         let one = |(index, (event, broker)): (usize, &(Option<i64>, i64))| {

@@ -1,5 +1,5 @@
 //! Of several updates of a value the one with the greatest (event time, partition, offset) stays, in whatever order they are
-//! applied (DESIGN S8).
+//! applied (`docs/semantics.md`, Which value is kept).
 
 use std::collections::BTreeMap;
 

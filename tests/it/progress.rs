@@ -121,7 +121,7 @@ const DISORDER_S: i64 = 4;
 /// Event time and broker time, in seconds.
 type Log = Vec<(i64, i64)>;
 
-/// DESIGN S2, read word by word: the log watermark after so many records.
+/// `docs/semantics.md`, Watermark and lateness, read word by word: the log watermark after so many records.
 fn log_watermark(log: &[(i64, i64)]) -> Option<i64> {
     log.iter().map(|(event, broker)| (*event).min(broker + SKEW_S) - DISORDER_S).max()
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::{file, files, none, root};
+use crate::{Source, file, files, none, root};
 
 /// The lines of a page that are text, not a fenced block.
 fn prose(page: &str) -> impl Iterator<Item = (usize, &str)> {
@@ -74,6 +74,21 @@ fn links_between_pages_lead_somewhere() {
         }
     }
     none("A reader who follows a link must arrive.", dead);
+}
+
+#[test]
+fn nothing_refers_to_a_document_that_is_not_here() {
+    let section_of_a_design = |line: &str| {
+        let after = line.split("DESIGN ").skip(1).filter_map(|rest| rest.chars().next());
+        line.contains('§') || after.into_iter().any(|next| next == 'S')
+    };
+    let own = |source: &Source| source.path.starts_with("tests/tidy/"); // the pattern stands here
+    let mut places = Vec::new();
+    for source in ["rs", "md", "toml", "sh"].iter().flat_map(|extension| files(extension)).filter(|source| !own(source)) {
+        let lines = source.text.lines().enumerate().filter(|(_, line)| section_of_a_design(line));
+        places.extend(lines.map(|(index, line)| format!("{}:{}: {}", source.path, index + 1, line.trim())));
+    }
+    none("Whoever reads has this checkout and nothing else: name the section of docs/semantics.md that says it.", places);
 }
 
 #[test]

@@ -144,7 +144,7 @@ mod tests {
     }
 
     proptest! {
-        /// The oracle counts one by one, by the rule of DESIGN S4.
+        /// The oracle counts one by one, by the rule of `docs/semantics.md`, Watermark and lateness.
         #[test]
         fn at_every_border_the_count_is_exact_also_after_merging(
             first in prop::collection::vec(lateness(), 0..50), second in prop::collection::vec(lateness(), 0..50),

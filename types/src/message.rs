@@ -38,7 +38,8 @@ pub trait Message: DeserializeOwned + Send + 'static {
     /// Name and fields, for errors, `/topology` and the checks of the registry.
     fn schema() -> &'static MessageSchema;
 
-    /// When it happened. `None` (not declared, or null in this message): the record's broker time stands in (DESIGN S1).
+    /// When it happened. `None` (not declared, or null in this message): the record's broker time stands in
+    /// (`docs/semantics.md`, Event time).
     fn event_time(&self) -> Option<EventTime> {
         None
     }

@@ -29,7 +29,7 @@ impl fmt::Debug for SourceName {
 }
 
 /// The dense number of a source inside one state directory. Assigned once by name and stored: it takes part in the order
-/// of values (DESIGN S8), so it must not change when sources are declared in another order.
+/// of values (`docs/semantics.md`, Which value is kept), so it must not change when sources are declared in another order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct SourceId(pub u16);
 

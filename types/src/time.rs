@@ -48,7 +48,7 @@ macro_rules! instant {
 }
 
 instant!(
-    /// When it happened. All resolvers of a source share it (DESIGN S1).
+    /// When it happened. All resolvers of a source share it (`docs/semantics.md`, Event time).
     EventTime
 );
 instant!(

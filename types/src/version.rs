@@ -1,4 +1,4 @@
-//! The total order of updates that decides which value of a feature is kept (DESIGN S8).
+//! The total order of updates that decides which value of a feature is kept (`docs/semantics.md`, Which value is kept).
 
 use crate::{EventTime, Offset, PartitionId, SourceId};
 

@@ -1,4 +1,4 @@
-//! Windowed aggregates: their vocabulary (DESIGN S10).
+//! Windowed aggregates: their vocabulary.
 //!
 //! A window of length `W` at the instant `T` holds the events with `floor(T − W, hop) < event time ≤ T`: its head slides with
 //! every event, its tail moves by whole hops. At an instant that is a whole number of hops it is exact: an event counts from its own
@@ -41,7 +41,8 @@ pub enum Aggregation {
     Any,
     /// Whether all values are true; true where there are none.
     All,
-    /// The value that is earliest by event time, source, partition, offset and index (DESIGN S8), never by arrival.
+    /// The value that is earliest by event time, source, partition, offset and index (`docs/semantics.md`, Which value is
+    /// kept), never by arrival.
     First,
     /// The latest by the same order.
     Last,

@@ -185,7 +185,7 @@ pub struct Decoded {
 pub enum DecodedRecord {
     /// Its message is in the slot.
     Message {
-        /// What the message says; `None`: the broker time stands in (DESIGN S1).
+        /// What the message says; `None`: the broker time stands in (`docs/semantics.md`, Event time).
         event_time: Option<EventTime>,
     },
     /// Its value is null.

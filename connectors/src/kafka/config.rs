@@ -11,8 +11,8 @@ use crate::{Error, Format, Result, SchemaRegistry, SourceSettings, settings::sou
 
 type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
-/// A source that reads a Kafka topic: every partition of it, without joining a consumer group (DESIGN S7: the positions are in
-/// Karst's own store; the group's offsets are advice for lag tools).
+/// A source that reads a Kafka topic: every partition of it, without joining a consumer group (`docs/semantics.md`, Delivery:
+/// the positions are in Karst's own store; the group's offsets are advice for lag tools).
 ///
 /// Every setting that is not made here is looked up in the environment, as `{NAME}_KAFKA_…` (`NAME` is the source's name in
 /// upper case, anything but letters and digits as `_`), then, except for the topic, as `KAFKA_…`:
@@ -144,8 +144,8 @@ impl KafkaSource {
         client_id_prefix, CLIENT_PREFIX);
     setter!(/// The group to which offsets are committed for lag tools is this and the name of the source. Default `karst/`.
         group_id_prefix, GROUP_PREFIX);
-    setter!(/// Where dead letters are to be sent. They are kept in the state directory in any case; sending is not done yet, which
-        /// is said at start.
+    setter!(/// The topic to which dead letters are sent too, at least once (`docs/semantics.md`, Outcomes and dead letters). They
+        /// are kept in the state directory in any case.
         dead_letter_queue_topic, DEAD_LETTERS);
 
     /// An option of librdkafka, as it is: `("retry.backoff.ms", "250")`.

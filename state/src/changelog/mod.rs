@@ -1,4 +1,5 @@
-//! History: every committed update, also one that lost against a later value, in the order of commits (DESIGN S9).
+//! History: every committed update, also one that lost against a later value, in the order of commits (`docs/semantics.md`,
+//! History).
 //!
 //! One entry per commit, written in the commit's own batch, numbered by it. Invariants:
 //! - entry `n` exists iff commit `n` applied updates; it never changes ([`ChangeVersion`] = incarnation and number; a shard

@@ -1,4 +1,4 @@
-//! Windowed aggregates: partial states in tiles, packed by entity (DESIGN S10).
+//! Windowed aggregates: partial states in tiles, packed by entity.
 //!
 //! ```text
 //! update → apply: inputs of the aggregates → the finest tile of the entity's row      (hot set, committed as every row)

@@ -40,7 +40,7 @@ pub(crate) struct Input<'a> {
     pub by: Option<&'a [u8]>,
     /// The cell of the group.
     pub group: Option<&'a [u8]>,
-    /// Where the event stands in the order of all (DESIGN S8).
+    /// Where the event stands in the order of all (`docs/semantics.md`, Which value is kept).
     pub version: &'a Version,
 }
 
