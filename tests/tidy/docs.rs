@@ -129,6 +129,49 @@ fn every_setting_is_documented() {
     none("An operator finds every setting in docs/config.md, with its default and what it does.", missing);
 }
 
+/// The names that a source of settings by builder has: its setters, and the variables of the environment.
+fn names_of_a_builder(source: &str) -> impl Iterator<Item = &str> {
+    let word = |name: &&str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphabetic() || c == '_');
+    source.lines().map(str::trim).filter_map(move |line| {
+        let method = line.strip_prefix("pub fn ").and_then(|rest| rest.split_once("(mut self"));
+        let method = method.map(|(name, _)| name.split('<').next().unwrap_or(name));
+        // setter!(/// What it is. ⏎ topic, TOPIC);
+        let setter = || line.strip_suffix(");")?.split_once(", ").filter(|(_, key)| word(key)).map(|(name, _)| name);
+        let variable = || line.strip_prefix("const ")?.split_once(": &str = \"")?.1.strip_suffix("\";");
+        method.or_else(setter).or_else(variable).filter(word)
+    })
+}
+
+#[test]
+fn every_setting_of_kafka_and_of_registries_is_documented() {
+    let page = file("docs/config.md");
+    let is_there = |name: &str| ["`", "(", " = "].iter().any(|end| page.contains(&format!("`{name}{end}")));
+    let (kafka, registry, declared) =
+        (file("connectors/src/kafka/config.rs"), file("connectors/src/registry/mod.rs"), file("cli/src/config/declared.rs"));
+    let kafka = kafka.split("fn looked_up").next().unwrap_or_default();
+    let mut names: Vec<&str> = names_of_a_builder(kafka).chain(names_of_a_builder(&registry)).collect();
+    assert!(names.contains(&"topic") && names.contains(&"unknown_for") && names.contains(&"SSL_CA_FILE"), "{names:?}");
+    // What the file's reader asks a source and its registry for.
+    let readers = ["\nfn kafka(", "\nfn registry(", "\nfn format(", "\nfn source("];
+    let bodies = readers.iter().filter_map(|start| declared.split_once(start)?.1.split("\n}\n").next());
+    let from_file: Vec<&str> = bodies
+        .flat_map(|body| body.split("(\"").skip(1).filter_map(|rest| rest.split_once('"')))
+        .filter(|(_, after)| after.starts_with([')', ',']))
+        .map(|(name, _)| name)
+        .filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+        .collect();
+    assert!(
+        from_file.contains(&"bootstrap_servers") && from_file.contains(&"path") && from_file.contains(&"message"),
+        "{from_file:?}"
+    );
+    names.extend(from_file);
+    let missing = names.into_iter().filter(|name| !is_there(name)).map(str::to_owned).collect();
+    none(
+        "Settings of Kafka and of schema registries stand in docs/config.md, as the builder, a file and the environment call them.",
+        missing,
+    );
+}
+
 #[test]
 fn every_reason_is_documented() {
     let page = section(&file("docs/semantics.md"), "Outcomes and dead letters");

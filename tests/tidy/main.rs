@@ -6,6 +6,7 @@
 mod code;
 mod crates;
 mod docs;
+mod http;
 
 use std::{
     fs,
