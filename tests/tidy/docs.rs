@@ -156,7 +156,7 @@ fn every_setting_of_kafka_and_of_registries_is_documented() {
         .flat_map(|body| body.split("(\"").skip(1).filter_map(|rest| rest.split_once('"')))
         .filter(|(_, after)| after.starts_with([')', ',']))
         .map(|(name, _)| name)
-        .filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+        .filter(|name| !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
         .collect();
     assert!(
         from_file.contains(&"bootstrap_servers") && from_file.contains(&"path") && from_file.contains(&"message"),
