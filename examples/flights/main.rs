@@ -24,7 +24,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use karst::{
-    ByteSize, Clock, Engine, EngineHandle, KafkaSource, LateLane, QueryRequest, TimeSpan, Value,
+    ByteSize, Clock, Engine, EngineHandle, EngineSettings, KafkaSource, LateLane, QueryRequest, TimeSpan, Value,
     connectors::kafka::{admin::create_topic, mock::MockBroker},
     runtime::SystemClock,
 };
@@ -103,7 +103,17 @@ async fn demo() -> Result<bool, Failure> {
         Some(registry) => Encoding::avro(registry, &topic)?,
     };
     let source = source.late_lane(asked.lane).format(encoding.format());
-    let engine = Engine::builder(&state).source(source).resolver(declare::aircraft).resolver(declare::route).start().await?;
+    // Any of the events may be late, and with LATE_LANE=dead_letter all that are must still be there to be compared.
+    let mut settings = EngineSettings::default();
+    settings.store.dead_letters = rows.len() as u64;
+    settings.store.dead_letter_bytes = ByteSize::mib(256);
+    let engine = Engine::builder(&state)
+        .settings(settings)
+        .source(source)
+        .resolver(declare::aircraft)
+        .resolver(declare::route)
+        .start()
+        .await?;
     let server =
         karst_server::serve(engine.handle(), ServerSettings::at(SocketAddr::from(([127, 0, 0, 1], asked.port)))).await?;
     println!("{}", engine.handle().topology().diagram());

@@ -39,7 +39,8 @@ fn with_a_deadline_of_six_hours_848_flights_are_late() {
     .unwrap();
 }
 
-/// Late events as a set, by position, in both lanes that show them; a stop in the middle changes neither the set nor any count.
+/// Late events as a set, by position, in the lane that keeps them; in the lane `correct` by their number, by their lateness, and
+/// by the values that they corrected. A stop in the middle changes none of these.
 #[test]
 fn the_late_flights_are_those_of_the_oracle_in_every_lane_with_a_stop_in_the_middle() {
     let Some(kafka) = kafka() else { return };
