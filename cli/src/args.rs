@@ -32,6 +32,12 @@ pub enum Command {
     #[command(after_help = "Example:\n  karst check --config karst.toml\n\n\
         Tells every mistake at once, each with its line, and ends with exit code 2 if there is one.")]
     Check(ConfigArgs),
+    /// Predict how much state the windows of the configuration will take, without starting anything
+    #[command(after_help = "Examples:\n  \
+        karst plan --config karst.toml --keys user=1e6\n  \
+        karst plan --config karst.toml --keys user=1e6 --events-per-day user=40 --json\n\n\
+        Bytes are those of the tiles before compression, and an upper bound: without --events-per-day every tile is full.")]
+    Plan(PlanArgs),
     /// Ask a running engine for features
     #[command(after_help = "Examples:\n  \
         karst query --in user.id=ada --out user.last_page --out user.visits\n  \
@@ -74,6 +80,29 @@ pub struct ConfigArgs {
     /// Overrides one setting of [engine] or [server]: --set server.workers=2
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+/// Of `karst plan`.
+#[derive(Flags, Debug, Clone, Default)]
+pub struct PlanArgs {
+    /// Where settings come from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// How many entities a class is expected to have (1 if not given): --keys user=1e6
+    #[arg(long, value_name = "CLASS=NUMBER", value_parser = parse_expected)]
+    pub keys: Vec<(String, f64)>,
+    /// How many events each of them has in a day; as many as there can be if not given
+    #[arg(long, value_name = "CLASS=NUMBER", value_parser = parse_expected)]
+    pub events_per_day: Vec<(String, f64)>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn parse_expected(text: &str) -> Result<(String, f64), String> {
+    let read = text.split_once('=').and_then(|(class, number)| Some((class.to_owned(), number.parse::<f64>().ok()?)));
+    read.filter(|(_, number)| number.is_finite() && *number >= 0.0)
+        .ok_or_else(|| "expected a class and a number, such as user=1e6".to_owned())
 }
 
 /// Of `karst run`.
@@ -263,6 +292,8 @@ const FILE: &str = r#"Example, karst.toml:
   id = "str"                      # bool, int, float, time, str, bytes; a ? behind it allows null
   last_page = "str"
   visits = { type = "int?", max_staleness = "30d", description = "visits so far" }
+  pages = { windows = ["10m", "1d", "all"], aggregate = "approx_count_distinct(last_page)" }
+  checkouts = { windows = ["1d"], aggregate = "count", filter = 'last_page == "/checkout"' }
 
   [[source]]
   name = "clicks"

@@ -41,6 +41,7 @@ pub fn run(app: impl FnOnce(EngineBuilder) -> EngineBuilder) -> ExitCode {
     let done = match args.command {
         Command::Run(args) => commands::run::run(&args, app),
         Command::Check(args) => commands::check::check(&args),
+        Command::Plan(args) => commands::plan::plan(&args),
         Command::Query(args) => commands::query::query(&args),
         Command::Topology(args) => commands::pages::topology(&args),
         Command::Status(args) => commands::pages::status(&args),

@@ -128,6 +128,69 @@ fn every_problem_is_told_at_once_with_its_line() {
     }
 }
 
+const WINDOWS: &str = r#"[[class]]
+name = "user"
+key = "id"
+[class.features]
+id = "str"
+status = "str"
+failed = { windows = ["10m", "1d"], aggregate = "cuont" }
+worst = { windows = ["1h"], aggregate = "max_by_n(status, by = score, n = 3)", filtre = "status == 1" }
+part = { windows = ["1h"], aggregate = "mean(status == \"a, (\")", hop = "7m", default = 1979-05-27 }
+visit = { session = "30m", aggregate = "count", filter = "status = 1" }
+lone = { windows = ["1h"] }
+"#;
+
+#[test]
+fn mistakes_of_windowed_features_are_told_with_their_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("karst.toml");
+    std::fs::write(&path, WINDOWS).unwrap();
+    let checked = check(&path, &[]);
+    let told = text(&checked.stderr);
+    assert_eq!(checked.status.code(), Some(2), "{told}");
+    for part in [
+        "karst.toml:7:1: windowed feature \"user.failed\": aggregate: there is no aggregation \"cuont\"",
+        "did you mean \"count\"?",
+        "karst.toml:8:80: \"worst\" has no setting \"filtre\"",
+        "karst.toml:8:1: windowed feature \"user.worst\": by `score`: \"score\" is not a feature of \"user\" that updates write",
+        "default: expected a text, a number, true or false, got datetime",
+        "karst.toml:9:1: windowed feature \"user.part\": hop 7m does not divide the window \"1h\"",
+        "karst.toml:9:1: windowed feature \"user.part\": mean((status == \"a, (\")) cannot be made of bool values",
+        "karst.toml:10:1: windowed feature \"user.visit\": filter: `status = 1` is not an expression",
+        "lacks \"aggregate\"",
+    ] {
+        assert!(told.contains(part), "no \"{part}\" in\n{told}");
+    }
+}
+
+#[test]
+fn the_state_of_windows_is_predicted_from_the_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("karst.toml");
+    let declared = WINDOWS.lines().take(6).collect::<Vec<_>>().join("\n");
+    let failed = "failed = { windows = [\"1h\"], aggregate = \"count\", filter = 'status == \"failed\"' }";
+    std::fs::write(&path, format!("{declared}\n{failed}\n")).unwrap();
+    let plan = |more: &[&str]| karst().arg("plan").arg("--config").arg(&path).args(more).output().unwrap();
+    let planned = plan(&["--keys", "user=1e6"]);
+    // 71 tiles of 16 bytes, and 33 bytes of the row: by hand.
+    let expected = "\
+user: keys: 1000000; as many events as can be
+tiles: 71 of 1m
+
+AGGREGATE                         FEATURES     BYTES OF A KEY  BYTES IN ALL
+count where (status == \"failed\")  user.failed  568 B           541.7 MiB
+(times and lengths)                            601 B           573.2 MiB
+all, before compression, at most               1.1 KiB         1.1 GiB
+";
+    assert_eq!(text(&planned.stdout), expected, "{}", text(&planned.stderr));
+    let json: serde_json::Value = serde_json::from_slice(&plan(&["--json"]).stdout).unwrap();
+    assert_eq!((json[0]["bytes"].as_f64(), json[0]["levels"][0]["hop"].as_str()), (Some(1169.0), Some("1m")));
+    let wrong = plan(&["--keys", "usr=1"]);
+    assert!(text(&wrong.stderr).contains("there is no feature class \"usr\""));
+    assert!(text(&plan(&["--keys", "user=many"]).stderr).contains("such as user=1e6"));
+}
+
 #[test]
 fn flags_win_over_the_environment_and_that_over_the_file() {
     let dir = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@
 //! schema is known at compile time; typed Rust is a fast path, and the macros of `karst-macros` write nothing that cannot
 //! be written by hand.
 //!
-//! Reading order: [`feature`], [`windowed`], [`windowed_type`], [`function`], [`resolver`], [`parse`], [`row`], [`registry`], [`catalog`], [`batch`], [`staleness`], [`plan`].
+//! Reading order: [`feature`], [`windowed`], [`windowed_type`], [`function`], [`resolver`], [`parse`], [`row`], [`registry`], [`catalog`], [`batch`], [`staleness`], [`plan`], [`budget`].
 //! The two types to start from are [`FeatureClass`] and [`Registry`].
 //!
 //! # By hand
@@ -90,6 +90,8 @@ pub use feature::{Feature, FeatureClass, FeatureHandle, FeatureSet, Field, KeyVa
 pub mod windowed;
 pub use windowed::{ResultType, Shape, WindowedFeature};
 
+mod aggregation;
+
 pub mod windowed_type;
 pub use windowed_type::{Groups, Windowed, WindowedHandle, WindowedResult, WindowedType};
 
@@ -123,6 +125,8 @@ pub use batch::{BatchResolver, EventBatch, Ran, UpdateWriter, bind};
 
 pub mod staleness;
 pub use staleness::{Freshness, StalenessLimit};
+
+pub mod budget;
 
 pub mod plan;
 pub use plan::{Plan, PlanError, PlanErrorKind, PlanRequest, PlannedEntity, PlannedOutput, Read};

@@ -121,6 +121,15 @@ impl WindowedFeature {
         }
     }
 
+    /// The same with the aggregation, its input and its `by` as text: `count`, `mean(delay)`, `max_by_n(merchant, by = amount, n = 3)`.
+    /// Text that is none is reported by `freeze`, with all other mistakes.
+    #[track_caller]
+    pub fn of_text(name: impl Into<String>, aggregate: &str) -> Self {
+        let feature = Self::new(name, Aggregation::Count);
+        crate::aggregation::read(feature.clone(), aggregate)
+            .unwrap_or_else(|wrong| Self { wrong: vec![format!("aggregate: {wrong}")], ..feature })
+    }
+
     /// Sets the windows, such as `["10m", "1d", "all"]`.
     #[must_use]
     pub fn windows<'a>(mut self, windows: impl IntoIterator<Item = &'a str>) -> Self {
@@ -337,7 +346,7 @@ impl WindowedFeature {
     pub fn nullable(&self) -> bool {
         use Aggregation::{All, Any, ApproxCountDistinct, Count, Sum};
         let has_empty = matches!(self.aggregation, Count | Sum | Any | All | ApproxCountDistinct);
-        self.default.is_none() && self.group_by.is_none() && !self.aggregation.is_list() && !has_empty
+        self.default.is_none() && self.group_by.is_none() && !has_empty
     }
 }
 

@@ -178,7 +178,7 @@ fn windows_hops_and_numbers_are_checked() {
             "windowed feature \"user.e\": max_by_n(amount, 2) needs a `by`: the values to order by",
             "windowed feature \"user.f\": `by` is for min_by_n and max_by_n",
             "windowed feature \"user.g\": default: expected a value of type float, got str",
-            "windowed feature \"user.h\": default: a list of int is empty where there is nothing, and never null",
+            "windowed feature \"user.h\": default: a list of int takes none",
         ],
     );
 }

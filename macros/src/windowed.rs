@@ -127,6 +127,8 @@ pub(crate) struct Windowed {
     flags: Vec<Ident>,
     options: Options,
     setters: TokenStream,
+    /// Something stands there that is no aggregation, and was told.
+    unknown: bool,
 }
 
 impl Windowed {
@@ -152,6 +154,7 @@ impl Windowed {
             flags: Vec::new(),
             options: Options::default(),
             setters: TokenStream::new(),
+            unknown: false,
         };
         let mut metas = Vec::new();
         for attribute in &attributes {
@@ -173,6 +176,7 @@ impl Windowed {
             errors.add(&field.ty, "the type of a windowed feature is `Windowed<…>`, with the type of its results in it");
         }
         match &read.aggregations[..] {
+            [] if read.unknown => {}
             [] => errors.add_at(
                 attributes[0].span(),
                 "name the aggregation: `count`, `sum(amount)`, `mean(delay)`, `last_n(destination, 3)`, …",
@@ -192,6 +196,7 @@ impl Windowed {
                 self.aggregations.push((word, arguments.unwrap_or_default()));
             }
             Item::Word(word, _) => {
+                self.unknown = true;
                 let known = AGGREGATIONS.iter().map(|(name, ..)| *name).chain(FLAGS.iter().copied());
                 let name = plain(&word);
                 let near = did_you_mean(&name, known.chain(OPTIONS.iter().copied()));
@@ -323,6 +328,7 @@ impl<'a> Arguments<'a> {
             Takes::Constant(constant) => (constant, format!("`{word}(input, {constant})`")),
             Takes::By => ("n", format!("`{word}(input, by = …, n = …)`")),
         };
+        let mut wrong = None;
         for Argument { name, value } in arguments {
             let place = match name.as_ref().map(ToString::to_string).as_deref() {
                 Some("by") if takes == Takes::By => &mut read.by,
@@ -330,19 +336,21 @@ impl<'a> Arguments<'a> {
                 None if read.input.is_none() => &mut read.input,
                 None if matches!(takes, Takes::Constant(_)) => &mut read.constant,
                 _ => {
-                    errors.add(value, format!("expected {form}"));
+                    wrong = wrong.or(Some(value));
                     continue;
                 }
             };
             if place.replace(value).is_some() {
-                errors.add(value, format!("expected {form}"));
+                wrong = wrong.or(Some(value));
             }
         }
         let complete = (read.input.is_some() || word == "count")
             && (read.constant.is_some() || takes == Takes::Input)
             && (read.by.is_some() || takes != Takes::By);
-        if !complete {
-            errors.add(word, format!("expected {form}"));
+        match wrong {
+            Some(argument) => errors.add(argument, format!("expected {form}")),
+            None if !complete => errors.add(word, format!("expected {form}")),
+            None => {}
         }
         read
     }

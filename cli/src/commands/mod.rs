@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod letters;
 pub(crate) mod pages;
+pub(crate) mod plan;
 pub(crate) mod query;
 pub(crate) mod run;
 pub(crate) mod time;

@@ -12,7 +12,10 @@ use karst::{
     types::time::Unit,
 };
 
-use super::document::{Document, Entry, Section, Text};
+use super::{
+    document::{Document, Entry, Section, Text},
+    windows,
+};
 use crate::dynamic::{DynamicResolver, EVENT_TIME, Output, UNIT};
 
 /// A source of the file.
@@ -125,7 +128,13 @@ fn class(document: &Document<'_>, section: Section<'_, '_>) -> Option<FeatureCla
     let at = section.location();
     section.finish();
     let (name, key, features) = (name?, key?, features?);
-    let mut read: Vec<Feature> = features.entries().iter().filter_map(feature).collect();
+    let (mut read, mut windowed) = (Vec::new(), Vec::new());
+    for entry in features.entries() {
+        match entry.section().filter(windows::is_one) {
+            Some(section) => windowed.extend(windows::read(&entry, section)),
+            None => read.extend(feature(&entry)),
+        }
+    }
     let Some(index) = read.iter().position(|feature| feature.name == key.text) else {
         let what = format!("the key \"{}\" of class \"{}\" is not among its features", key.text, name.text);
         let hint = Some(format!("add to [class.features]: {} = \"str\"", key.text));
@@ -134,6 +143,7 @@ fn class(document: &Document<'_>, section: Section<'_, '_>) -> Option<FeatureCla
     };
     let key = read.remove(index);
     let class = read.into_iter().fold(FeatureClass::new(name.text, key), FeatureClass::feature).declared_at(at);
+    let class = windowed.into_iter().fold(class, FeatureClass::windowed);
     let class = class.tags(tags.into_iter().map(|tag| tag.text));
     let class = max_staleness.into_iter().fold(class, FeatureClass::max_staleness);
     let class = description.into_iter().fold(class, |class, text| class.description(text.text));

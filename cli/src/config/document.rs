@@ -111,6 +111,16 @@ impl<'d, 't> Section<'d, 't> {
         self.document.problem(value.span().start, format!("{key}: expected {expected}, got {got}"), None);
     }
 
+    /// Whether it says anything of `key`.
+    pub fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// Any value that may be missing.
+    pub fn value(&self, key: &'static str) -> Option<Entry<'d, 't>> {
+        self.take(key).map(|value| Entry { document: self.document, key, at: value.span().start, value })
+    }
+
     /// Text that may be missing.
     pub fn text(&self, key: &'static str) -> Option<Text> {
         let value = self.take(key)?;

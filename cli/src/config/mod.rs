@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json};
 pub mod declared;
 pub mod document;
 pub mod layers;
+mod windows;
 
 pub use declared::{Declared, DeclaredSource};
 pub use document::Problem;

@@ -255,7 +255,7 @@ impl Checked<'_> {
     fn default(&self, result: ResultType, found: &mut Found) {
         let Some(default) = &self.feature.default else { return };
         if result.shape != Shape::One {
-            self.add(format!("default: a {result} is empty where there is nothing, and never null"), None, found);
+            self.add(format!("default: a {result} takes none"), None, found);
             return;
         }
         let fits = match default {
