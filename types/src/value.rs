@@ -139,11 +139,11 @@ impl Value {
             BYTES => sized().map(|(bytes, rest)| (Self::Bytes(bytes.to_vec()), rest))?,
             LIST => {
                 let (cells, rest) = sized()?;
-                (Self::List(flat(cells)?), rest)
+                (Self::List(flat(cells, &[LIST, MAP])?), rest)
             }
             MAP => {
                 let (cells, rest) = sized()?;
-                let mut flat = flat(cells)?.into_iter();
+                let mut flat = flat(cells, &[MAP])?.into_iter();
                 let mut entries = Vec::new();
                 while let Some(group) = flat.next() {
                     entries.push((group, flat.next()?));
@@ -175,11 +175,12 @@ fn sized(out: &mut Vec<u8>, tag: u8, content: impl FnOnce(&mut Vec<u8>)) {
     out[start - 4..start].copy_from_slice(&length.to_le_bytes());
 }
 
-/// The cells of a list, none of which is a list itself: bytes from a disk must not decide how deep we go.
-fn flat(mut cells: &[u8]) -> Option<Vec<Value>> {
+/// The cells of a list, in which there is no list, or of a map, in which there are no maps: bytes from a disk must not decide how
+/// deep we go.
+fn flat(mut cells: &[u8], forbidden: &[u8]) -> Option<Vec<Value>> {
     let mut values = Vec::new();
     while let Some(tag) = cells.first() {
-        if matches!(*tag, LIST | MAP) {
+        if forbidden.contains(tag) {
             return None;
         }
         let (value, rest) = Value::decode(cells)?;
@@ -344,7 +345,7 @@ mod tests {
             Value::Str("naïve".into()),
             Value::Bytes(vec![0, 255]),
             Value::List(vec![Value::Int(1), Value::Str("two".into())]),
-            Value::Map(vec![(Value::Str("UA".into()), Value::Int(3))]),
+            Value::Map(vec![(Value::Str("UA".into()), Value::Int(3)), (Value::Null, Value::List(vec![Value::Int(1)]))]),
         ];
         let mut cells = Vec::new();
         values.iter().for_each(|value| value.encode(&mut cells));

@@ -8,7 +8,6 @@
 //! A tile holds mergeable partial states ([`aggregate`]), never results. What there is of levels, and where each state is in a tile, is
 //! the layout of a class ([`layout`]).
 
-#[expect(dead_code, reason = "groups come with the next change")]
 pub(crate) mod aggregate;
 pub(crate) mod apply;
 pub(crate) mod archive;

@@ -303,7 +303,13 @@ impl Section<'_> {
         let (aggregate, place) = layout.aggregate(index);
         match place {
             Place::Fixed(at, size) => aggregate.add(&mut self.row[tile + 8 + at..tile + 8 + at + size], input),
-            Place::Variable(nth) => self.change(layout, tile, nth, |state| aggregate.add_variable(state, input)),
+            Place::Variable(nth) => {
+                let (start, size) = variable_at(&self.row[tile..], layout, nth);
+                let state = tile + start..tile + start + size;
+                if !aggregate.add_in_place(&mut self.row[state], input) {
+                    self.change(layout, tile, nth, |state| aggregate.add_variable(state, input));
+                }
+            }
         }
         if finest && let Some(nth) = layout.raw(index) {
             self.change(layout, tile, nth, |state| raw::push(state, input));

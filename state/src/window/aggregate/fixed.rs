@@ -14,7 +14,7 @@ pub(super) mod count {
 
     #[inline]
     pub(crate) fn plus(state: &mut [u8], more: u64) {
-        if let ([count], _) = state.as_chunks_mut::<8>() {
+        if let Some(count) = state.first_chunk_mut::<8>() {
             *count = u64::from_le_bytes(*count).saturating_add(more).to_le_bytes();
         }
     }

@@ -121,9 +121,13 @@ impl Order {
 pub(super) mod text {
     use super::*;
 
-    pub(crate) fn add(state: &mut Vec<u8>, value: &[u8], greatest: bool) {
+    /// Whether the value is no better than what there is.
+    pub(crate) fn is_kept(state: &[u8], value: &[u8], greatest: bool) -> bool {
         let better = if greatest { Ordering::Greater } else { Ordering::Less };
-        if !cell::is_null(value) && (state.is_empty() || cell::order(value, state) == better) {
+        cell::is_null(value) || !state.is_empty() && cell::order(value, state) != better
+    }
+    pub(crate) fn add(state: &mut Vec<u8>, value: &[u8], greatest: bool) {
+        if !is_kept(state, value, greatest) {
             state.clear();
             state.extend_from_slice(value);
         }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn exact(ty: ValueType) -> impl Strategy<Value = Aggregation> {
+pub(super) fn exact(ty: ValueType) -> impl Strategy<Value = Aggregation> {
     use Aggregation as A;
     let all = [A::Count, A::Sum, A::Mean, A::Min, A::Max, A::Any, A::All, A::First, A::Last];
     let mut all: Vec<_> = all.into_iter().filter(|aggregation| aggregation.result(Some(ty)).is_some()).collect();
@@ -17,7 +17,7 @@ fn exact(ty: ValueType) -> impl Strategy<Value = Aggregation> {
     ]
 }
 
-fn types() -> impl Strategy<Value = ValueType> {
+pub(super) fn types() -> impl Strategy<Value = ValueType> {
     use ValueType::{Bool, Bytes, Float, Int, Str, Time};
     proptest::sample::select(vec![Bool, Int, Float, Time, Str, Bytes])
 }
@@ -34,28 +34,6 @@ proptest! {
         let aggregate = Aggregate::new(aggregation, Some(ty), None);
         let (result, expected) = (result(&aggregate, &events, shape), oracle::expected(aggregation, ty, &events));
         prop_assert!(same(&result, &expected), "{aggregation} of {ty}: {result:?}, not {expected:?}");
-    }
-
-    #[test]
-    fn bytes_that_are_no_state_are_refused_or_harmless(
-        (ty, aggregation, bytes, events) in types().prop_flat_map(|ty| {
-            (Just(ty), exact(ty), proptest::collection::vec(prop_oneof![0u8..10, any::<u8>()], 0..60), events(ty, ty, 10))
-        }),
-        cut in 0usize..200,
-    ) {
-        let aggregate = Aggregate::new(aggregation, Some(ty), None);
-        let whole = state(&aggregate, &events, &mut 0);
-        for mut bytes in [bytes, whole[..cut.min(whole.len())].to_vec()] {
-            if aggregate.check(&bytes) {
-                let _ = aggregate.finish(&bytes);
-                match aggregate.fixed_len() {
-                    Some(_) => aggregate.merge(&mut bytes, &whole),
-                    None => aggregate.merge_variable(&mut bytes, &whole),
-                }
-                events.iter().for_each(|event| add(&aggregate, &mut bytes, event));
-                let _ = aggregate.finish(&bytes);
-            }
-        }
     }
 }
 
@@ -76,4 +54,31 @@ fn a_fixed_state_may_be_kept_as_one_of_any_length() {
     let other = state.clone();
     sum.merge_variable(&mut state, &other);
     assert_eq!((sum.finish(&state), sum.finish(&[])), (Value::Int(6), Value::Int(0)));
+}
+
+proptest! {
+    #[test]
+    fn an_event_taken_in_in_place_is_taken_in_as_any_other_and_one_that_does_not_fit_leaves_no_trace(
+        (ty, aggregation, events) in types().prop_flat_map(|ty| {
+            use Aggregation as A;
+            let sketches = [A::ApproxCountDistinct, A::ApproxPercentile(0.5), A::ApproxTopK(2)];
+            let sketches: Vec<_> = sketches.into_iter().filter(|aggregation| aggregation.result(Some(ty)).is_some()).collect();
+            (Just(ty), prop_oneof![exact(ty), proptest::sample::select(sketches)], events(ty, ty, 300))
+        }),
+        groups_max in proptest::option::of(1u32..5),
+    ) {
+        let aggregate = Aggregate::new(aggregation, Some(ty), groups_max);
+        let (mut usual, mut in_place) = (Vec::new(), Vec::new());
+        for event in &events {
+            let (value, by, group) = (cell(&event.value), cell(&event.by), cell(&event.group));
+            let input = Input { value: &value, by: Some(&by), group: Some(&group), version: &event.version };
+            let before = in_place.clone();
+            aggregate.add_variable(&mut usual, &input);
+            if !aggregate.add_in_place(&mut in_place, &input) {
+                prop_assert_eq!(&before, &in_place);
+                aggregate.add_variable(&mut in_place, &input);
+            }
+            prop_assert_eq!(&usual, &in_place);
+        }
+    }
 }
