@@ -10,7 +10,7 @@ use std::{cell::Cell, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, DeserializeSeed, MapAccess, Visitor, value::BorrowedStrDeserializer},
+    de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor, value::BorrowedStrDeserializer},
     forward_to_deserialize_any,
 };
 
@@ -18,7 +18,7 @@ mod plain;
 #[cfg(test)]
 mod tests;
 
-use plain::{Plain, plain};
+use plain::{Cursor, Kind, Literal, Number, Word};
 
 /// Keys beyond which a shape is not worth its comparisons.
 const FIELDS_MAX: usize = 256;
@@ -70,7 +70,7 @@ impl Shapes {
 
 struct Field {
     /// From the end of the value before to the start of this one: `,"amount":`.
-    before: Box<[u8]>,
+    before: Literal,
     name: Box<str>,
     wanted: bool,
     /// The field's number in the message, if that is known to mean the same as its name: it needs no comparison of texts.
@@ -80,7 +80,9 @@ struct Field {
 struct Shape {
     fields: Vec<Field>,
     /// Behind the last value: `}`.
-    end: Box<[u8]>,
+    end: Literal,
+    /// The values that are wanted are the message's fields, all of them, in its order: names need not be told.
+    in_order: bool,
 }
 
 impl Shape {
@@ -94,6 +96,10 @@ impl Shape {
             let number = names.iter().position(|name| **name == *shape.fields[nth].name).map(|number| number as u64);
             shape.fields[nth].number = number.filter(|number| shape.is_the_same::<M>(text, nth, *number));
         }
+        let wanted = shape.fields.iter().filter(|field| field.wanted).map(|field| field.number);
+        shape.in_order = wanted.eq((0..names.len() as u64).map(Some));
+        // As a sequence, a struct takes its fields in the order in which it names them: so it is in all formats without names.
+        shape.in_order &= shape.read::<M>(text).is_some();
         Some(shape)
     }
 
@@ -114,17 +120,21 @@ impl Shape {
             at = behind_spaces(bytes, at);
             let opens = if fields.is_empty() { b'{' } else { b',' };
             if *bytes.get(at)? != opens {
-                break (*bytes.get(at)? == b'}' && !fields.is_empty()).then(|| Self { fields, end: bytes[start..].into() });
+                let end = Literal::new(&bytes[start..]);
+                break (*bytes.get(at)? == b'}' && !fields.is_empty()).then_some(Self { fields, end, in_order: false });
             }
             at = behind_spaces(bytes, at + 1);
-            let (Plain::Text(name), after) = plain(text, at)? else { return None };
-            at = behind_spaces(bytes, after);
+            let mut name_at = Cursor::new(text, at);
+            let name = (name_at.kind() == Kind::Text).then(|| name_at.text())??;
+            at = behind_spaces(bytes, name_at.at());
             if *bytes.get(at)? != b':' || fields.len() == FIELDS_MAX {
                 return None;
             }
             at = behind_spaces(bytes, at + 1);
-            fields.push(Field { before: bytes[start..at].into(), name: name.into(), wanted: true, number: None });
-            at = plain(text, at)?.1;
+            fields.push(Field { before: Literal::new(&bytes[start..at]), name: name.into(), wanted: true, number: None });
+            let mut value_at = Cursor::new(text, at);
+            value_at.skip()?;
+            at = value_at.at();
         }
     }
 
@@ -135,19 +145,6 @@ impl Shape {
 
 fn behind_spaces(bytes: &[u8], at: usize) -> usize {
     at + bytes[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n')).count()
-}
-
-/// Whether `bytes` start with `text`. The texts between values have some ten bytes: two words then, instead of a call.
-#[inline]
-fn starts_with(bytes: &[u8], text: &[u8]) -> bool {
-    let word = |bytes: &[u8]| bytes.first_chunk::<8>().map(|word| u64::from_ne_bytes(*word));
-    match text.len() {
-        8..=16 if bytes.len() >= text.len() => {
-            let last = text.len() - 8;
-            word(bytes) == word(text) && word(&bytes[last..]) == word(&text[last..])
-        }
-        _ => bytes.starts_with(text),
-    }
 }
 
 /// Not of the shape, or not what the message expects: `serde_json` will tell.
@@ -219,12 +216,15 @@ impl<'de> Deserializer<'de> for Document<'_, 'de> {
         if let Some(learning) = self.learning {
             learning.names.set(fields);
         }
-        let mut entries = Entries { document: self, next: 0, at: 0 };
-        let value = visitor.visit_map(&mut entries)?;
-        if entries.next_wanted()?.is_some() || entries.document.text.as_bytes()[entries.at..] != *entries.document.shape.end {
+        let in_order = self.shape.in_order;
+        let shape = self.shape;
+        let mut entries = Entries { cursor: Cursor::new(self.text, 0), shape, learning: self.learning, next: 0 };
+        let value = if in_order { visitor.visit_seq(&mut entries)? } else { visitor.visit_map(&mut entries)? };
+        if entries.next_wanted()?.is_some() {
             return Err(OTHER);
         }
-        Ok(value)
+        entries.cursor.literal(&shape.end).ok_or(OTHER)?;
+        if entries.cursor.is_at_end() { Ok(value) } else { Err(OTHER) }
     }
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
@@ -233,36 +233,40 @@ impl<'de> Deserializer<'de> for Document<'_, 'de> {
 }
 
 struct Entries<'a, 'de> {
-    document: Document<'a, 'de>,
+    shape: &'a Shape,
+    learning: Option<&'a Learning>,
     next: usize,
-    /// How far the text is read.
-    at: usize,
+    cursor: Cursor<'de>,
 }
 
-impl<'a> Entries<'a, '_> {
+impl<'a, 'de> Entries<'a, 'de> {
     /// The next field whose value is wanted; its value comes next.
     #[inline]
     fn next_wanted(&mut self) -> Result<Option<&'a Field>, Other> {
-        while let Some(field) = self.document.shape.fields.get(self.next) {
-            if !starts_with(&self.document.text.as_bytes()[self.at..], &field.before) {
-                return Err(OTHER);
-            }
-            self.at += field.before.len();
+        while let Some(field) = self.shape.fields.get(self.next) {
+            self.cursor.literal(&field.before).ok_or(OTHER)?;
             self.next += 1;
             if field.wanted {
                 return Ok(Some(field));
             }
-            self.at = plain(self.document.text, self.at).ok_or(OTHER)?.1;
+            self.cursor.skip().ok_or(OTHER)?;
         }
         Ok(None)
     }
+
+    /// The value that comes next.
+    #[inline]
+    fn value(&mut self) -> One<'_, 'de> {
+        let ignored = self.learning.and_then(|learning| learning.ignored.get(self.next - 1));
+        One { cursor: &mut self.cursor, ignored }
+    }
 }
 
-impl<'a, 'de> MapAccess<'de> for &mut Entries<'a, 'de> {
+impl<'de> MapAccess<'de> for &mut Entries<'_, 'de> {
     type Error = Other;
     #[inline]
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Other> {
-        let learning = self.document.learning;
+        let learning = self.learning;
         if let Some((_, number)) = learning.and_then(|learning| learning.again).filter(|(place, _)| *place == self.next) {
             return seed.deserialize(de::value::U64Deserializer::new(number)).map(Some);
         }
@@ -274,17 +278,50 @@ impl<'a, 'de> MapAccess<'de> for &mut Entries<'a, 'de> {
     }
     #[inline]
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Other> {
-        let (value, end) = plain(self.document.text, self.at).ok_or(OTHER)?;
-        self.at = end;
-        let ignored = self.document.learning.and_then(|learning| learning.ignored.get(self.next - 1));
-        seed.deserialize(One { value, ignored })
+        seed.deserialize(self.value())
     }
 }
 
-/// One value.
+impl<'de> SeqAccess<'de> for &mut Entries<'_, 'de> {
+    type Error = Other;
+    #[inline]
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Other> {
+        match self.next_wanted()? {
+            Some(_) => seed.deserialize(self.value()).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+/// One value, not yet read.
 struct One<'a, 'de> {
-    value: Plain<'de>,
+    cursor: &'a mut Cursor<'de>,
     ignored: Option<&'a Cell<bool>>,
+}
+
+/// Deserializers that read what they are asked for, if it is there, without asking what is.
+macro_rules! at_sight {
+    ($($method:ident)*, $kind:ident => $read:ident) => {$(
+        #[inline]
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Other> {
+            if self.cursor.kind() == Kind::$kind { self.$read(visitor) } else { self.deserialize_any(visitor) }
+        }
+    )*};
+}
+
+impl<'de> One<'_, 'de> {
+    #[inline]
+    fn text<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Other> {
+        visitor.visit_borrowed_str(self.cursor.text().ok_or(OTHER)?)
+    }
+    #[inline]
+    fn number<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Other> {
+        match self.cursor.number().ok_or(OTHER)? {
+            Number::Natural(number) => visitor.visit_u64(number),
+            Number::Negative(number) => visitor.visit_i64(number),
+            Number::Float(number) => visitor.visit_f64(number),
+        }
+    }
 }
 
 impl<'de> Deserializer<'de> for One<'_, 'de> {
@@ -292,32 +329,39 @@ impl<'de> Deserializer<'de> for One<'_, 'de> {
 
     #[inline]
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Other> {
-        match self.value {
-            Plain::Text(text) => visitor.visit_borrowed_str(text),
-            Plain::Natural(number) => visitor.visit_u64(number),
-            Plain::Negative(number) => visitor.visit_i64(number),
-            Plain::Float(number) => visitor.visit_f64(number),
-            Plain::Bool(value) => visitor.visit_bool(value),
-            Plain::Null => visitor.visit_unit(),
+        match self.cursor.kind() {
+            Kind::Text => self.text(visitor),
+            Kind::Number => self.number(visitor),
+            Kind::Word => match self.cursor.word().ok_or(OTHER)? {
+                Word::Bool(value) => visitor.visit_bool(value),
+                Word::Null => visitor.visit_unit(),
+            },
         }
     }
     #[inline]
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Other> {
-        if let Plain::Null = self.value { visitor.visit_none() } else { visitor.visit_some(self) }
+        let mut after = *self.cursor;
+        if let Some(Word::Null) = after.word() {
+            *self.cursor = after;
+            return visitor.visit_none();
+        }
+        visitor.visit_some(self)
     }
+    #[inline]
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Other> {
         if name.starts_with('$') { Err(OTHER) } else { visitor.visit_newtype_struct(self) }
     }
     fn deserialize_enum<V: Visitor<'de>>(self, _: &str, _: &[&str], visitor: V) -> Result<V::Value, Other> {
-        match self.value {
-            Plain::Text(text) => visitor.visit_enum(BorrowedStrDeserializer::new(text)),
-            _ => Err(OTHER),
+        if self.cursor.kind() != Kind::Text {
+            return Err(OTHER);
         }
+        visitor.visit_enum(BorrowedStrDeserializer::new(self.cursor.text().ok_or(OTHER)?))
     }
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Other> {
         if let Some(ignored) = self.ignored {
             ignored.set(true);
         }
+        self.cursor.skip().ok_or(OTHER)?;
         visitor.visit_unit()
     }
     /// `serde_json` treats these in ways of its own.
@@ -333,7 +377,11 @@ impl<'de> Deserializer<'de> for One<'_, 'de> {
     fn deserialize_u128<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Other> {
         Err(OTHER)
     }
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string unit unit_struct seq tuple tuple_struct map struct identifier
-    }
+    at_sight!(deserialize_str deserialize_string deserialize_char deserialize_identifier, Text => text);
+    at_sight!(
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_u8 deserialize_u16 deserialize_u32
+        deserialize_u64 deserialize_f32 deserialize_f64,
+        Number => number
+    );
+    forward_to_deserialize_any! { bool unit unit_struct seq tuple tuple_struct map struct }
 }
