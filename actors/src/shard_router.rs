@@ -80,19 +80,6 @@ impl ShardRouter {
         self.lane = Some(Lane { epoch, next: number + 1, last: batch.through, breaker });
         Some(number)
     }
-
-    fn cut(&self, updates: &Updates) -> Vec<Updates> {
-        let shards = usize::from(self.count.get());
-        let (source, partition) = (updates.source(), updates.partition());
-        let share = |whole: usize| whole / shards + whole / (4 * shards) + 1; // a quarter more than fair: rarely grows
-        let mut parts: Vec<_> = (0..shards)
-            .map(|_| Updates::with_capacity(source, partition, share(updates.len()), share(updates.bytes())))
-            .collect();
-        for update in updates.iter() {
-            parts[usize::from(shard_of(update.hash, self.count).0)].copy(update);
-        }
-        parts
-    }
 }
 
 impl Stage for ShardRouter {
@@ -100,7 +87,9 @@ impl Stage for ShardRouter {
     type Control = NoControl;
 
     async fn handle(&mut self, batch: &mut Resolved) -> Result<(), StageError> {
-        let parts = if self.count.get() > 1 { Some(self.cut(&batch.updates)) } else { None };
+        let count = self.count;
+        let parts =
+            (count.get() > 1).then(|| batch.updates.cut(count.get().into(), |hash| usize::from(shard_of(hash, count).0)));
         let Some(lane_seq) = self.number(batch) else { return Ok(()) };
         reached("shard_router", &self.partition.label, batch.updates.len());
         let head = LaneHead {

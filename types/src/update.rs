@@ -9,6 +9,8 @@
 //! ```
 //! The slots stand before the cells so that two updates of the same features can be told by one comparison of bytes.
 
+use std::sync::Arc;
+
 use crate::{EntityKey, EventTime, Offset, PartitionId, SourceId, Version, entity::key_hash};
 
 /// The dense number of a feature class inside one state directory (assigned once by name, and stored).
@@ -46,6 +48,8 @@ pub struct Updates {
     source: SourceId,
     partition: PartitionId,
     arena: Vec<u8>,
+    /// Once it has been cut: the arena, which its parts have in common.
+    shared: Option<Arc<Vec<u8>>>,
     heads: Vec<Head>,
 }
 
@@ -76,12 +80,42 @@ pub struct Cause {
 impl Updates {
     /// An empty batch.
     pub fn new(source: SourceId, partition: PartitionId) -> Self {
-        Self { source, partition, arena: Vec::new(), heads: Vec::new() }
+        Self::with_capacity(source, partition, 0, 0)
     }
 
     /// An empty batch with room.
     pub fn with_capacity(source: SourceId, partition: PartitionId, updates: usize, bytes: usize) -> Self {
-        Self { source, partition, arena: Vec::with_capacity(bytes), heads: Vec::with_capacity(updates) }
+        Self { source, partition, arena: Vec::with_capacity(bytes), shared: None, heads: Vec::with_capacity(updates) }
+    }
+
+    /// Divides the updates among `parts` batches by their hashes; each keeps their order. The bytes are not copied.
+    ///
+    /// # Panics
+    /// If `part_of` answers a number that is not below `parts`.
+    pub fn cut(&mut self, parts: usize, part_of: impl Fn(u64) -> usize) -> Vec<Self> {
+        let arena = Arc::clone(self.shared.get_or_insert_with(|| Arc::new(std::mem::take(&mut self.arena))));
+        let fair = self.heads.len() / parts.max(1);
+        let (source, partition) = (self.source, self.partition);
+        let part = || Self {
+            shared: Some(Arc::clone(&arena)),
+            ..Self::with_capacity(source, partition, fair + fair / 4 + 1, 0) // a quarter more: it rarely grows
+        };
+        let mut parts: Vec<_> = std::iter::repeat_with(part).take(parts).collect();
+        self.heads.iter().for_each(|head| parts[part_of(head.hash)].heads.push(*head));
+        parts
+    }
+
+    /// A batch that was cut and is to be changed gets an arena of its own again.
+    #[inline]
+    fn own(&mut self) -> &mut Vec<u8> {
+        if let Some(shared) = self.shared.take() {
+            self.arena = Arc::unwrap_or_clone(shared);
+        }
+        &mut self.arena
+    }
+    #[inline]
+    fn arena(&self) -> &Vec<u8> {
+        self.shared.as_deref().unwrap_or(&self.arena)
     }
 
     /// Adds one update. `key` appends the key's bytes and says whether there was a key; `cells` appends one cell for each
@@ -99,6 +133,7 @@ impl Updates {
         cells: impl FnOnce(&mut Vec<u8>),
     ) -> bool {
         debug_assert!(slots.is_sorted_by(|a, b| a < b), "slots rise strictly");
+        self.own();
         let start = self.arena.len();
         let keyed = key(&mut self.arena);
         let key_len = self.arena.len() - start;
@@ -133,7 +168,7 @@ impl Updates {
     /// Adds a copy of an update of another batch of the same partition, with its own version.
     #[inline]
     pub fn copy(&mut self, update: UpdateRef<'_>) {
-        let start = self.arena.len() as u32;
+        let start = self.own().len() as u32;
         self.arena.extend_from_slice(update.key);
         self.arena.extend_from_slice(update.cells);
         self.heads.push(Head {
@@ -151,15 +186,15 @@ impl Updates {
     /// Drops the updates of record `offset`, which are the newest of the batch: its resolver failed half-way.
     pub fn retract(&mut self, offset: Offset) {
         while let Some(head) = self.heads.pop_if(|head| head.offset == offset) {
-            self.arena.truncate(head.start as usize);
+            self.own().truncate(head.start as usize);
         }
     }
 
     /// Keeps the first `len` updates: what one of several resolvers wrote for a record before it failed is dropped, and what
     /// the others wrote stays.
     pub fn truncate(&mut self, len: usize) {
-        if let Some(first) = self.heads.get(len) {
-            self.arena.truncate(first.start as usize);
+        if let Some(start) = self.heads.get(len).map(|first| first.start) {
+            self.own().truncate(start as usize);
             self.heads.truncate(len);
         }
     }
@@ -182,9 +217,9 @@ impl Updates {
     pub fn is_empty(&self) -> bool {
         self.heads.is_empty()
     }
-    /// Bytes of keys and cells.
+    /// Bytes of keys and cells; of a batch that was cut, and of its parts, those of all of them.
     pub fn bytes(&self) -> usize {
-        self.arena.len()
+        self.arena().len()
     }
     /// The update at `index`.
     ///
@@ -202,12 +237,13 @@ impl Updates {
 
     #[inline]
     fn view(&self, head: &Head) -> UpdateRef<'_> {
+        let arena = self.arena();
         let key_start = head.start as usize;
         let cells_start = key_start + head.key_len as usize;
         UpdateRef {
             hash: head.hash,
             class: head.class,
-            key: &self.arena[key_start..cells_start],
+            key: &arena[key_start..cells_start],
             version: Version {
                 event_time: head.event_time,
                 source: self.source,
@@ -215,7 +251,7 @@ impl Updates {
                 offset: head.offset,
                 index: head.index,
             },
-            cells: &self.arena[cells_start..cells_start + head.cells_len as usize],
+            cells: &arena[cells_start..cells_start + head.cells_len as usize],
         }
     }
 }
@@ -286,6 +322,30 @@ mod tests {
         push(&mut updates, 2, "bob", &[(0, 3)]);
         updates.retract(Offset(2));
         assert_eq!((updates.len(), updates.bytes()), (1, bytes));
+    }
+
+    #[test]
+    fn the_parts_of_a_batch_hold_its_updates_in_their_order_and_can_be_added_to() {
+        let mut updates = Updates::new(SourceId(0), PartitionId(0));
+        for offset in 0..50 {
+            push(&mut updates, offset, &format!("key {}", offset % 7), &[(0, offset)]);
+        }
+        let content = |updates: &Updates| -> Vec<_> {
+            updates.iter().map(|u| (u.key.to_vec(), u.version, u.cells.to_vec(), u.hash)).collect()
+        };
+        let whole = content(&updates);
+        let part_of = |hash: u64| (hash % 3) as usize;
+        let mut parts = updates.cut(3, part_of);
+        assert_eq!(content(&updates), whole);
+        for (number, part) in parts.iter_mut().enumerate() {
+            let mut expected: Vec<_> = whole.iter().filter(|update| part_of(update.3) == number).cloned().collect();
+            assert_eq!(content(part), expected);
+            push(part, 99, "new", &[(0, 1)]);
+            let new = part.get(part.len() - 1);
+            expected.push((new.key.to_vec(), new.version, new.cells.to_vec(), new.hash));
+            assert_eq!((content(part), new.key), (expected, &b"new"[..]));
+        }
+        assert_eq!(parts.iter().map(Updates::len).sum::<usize>(), 50 + 3);
     }
 
     #[test]
