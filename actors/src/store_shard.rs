@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - the shard's turn never waits for the disk, except when as much again has gathered as the commit on its way holds;
-//! - a commit starts at once when the lanes have been empty for [`IDLE`], under load every `commit_interval`, or when enough
-//!   has gathered (`docs/semantics.md`, Delivery);
+//! - a commit starts when the lanes have been empty for [`IDLE`] (for [`IDLE_LOADED`], if much has gathered), under load every
+//!   `commit_interval` (up to [`PATIENCE`] of them, if a flood comes), or when enough has gathered (`docs/semantics.md`, Delivery);
 //! - after any failure the writer is built anew from the last commit, and every partition is told to rewind.
 
 use std::{sync::Arc, time::Duration};
@@ -26,6 +26,13 @@ use crate::{
 
 /// Lanes that were empty for this long are idle: what has gathered is committed at once.
 const IDLE: Duration = Duration::from_millis(4);
+/// From so many updates on, a pause of [`IDLE`] means that the processors are busy, not that there is nothing to do: a commit for each such
+/// pause would write every row again and again, and make the processors busier.
+const LOADED: usize = 256;
+/// How long the lanes are empty then before a commit.
+const IDLE_LOADED: Duration = Duration::from_millis(25);
+/// Commit intervals that a flooded shard may wait.
+const PATIENCE: u32 = 5;
 
 /// The mailbox of a shard of feature values.
 pub(crate) type ShardMailbox = Mailbox<ShardMessage, ShardControl>;
@@ -77,6 +84,11 @@ pub(crate) trait Writer: Sized + 'static {
     fn committed(&mut self, done: &Committed);
     fn has_uncommitted(&self) -> bool;
     fn must_commit(&self) -> bool;
+    fn uncommitted_events(&self) -> usize;
+    /// Whether so much comes that commits are better made for more at once.
+    fn is_flooded(&self) -> bool {
+        false
+    }
     fn is_full(&self) -> bool;
     fn commit_in_flight(&self) -> bool;
     /// Only the source shard has letters; elsewhere the request is dropped, and whoever asks is told by that.
@@ -110,6 +122,9 @@ macro_rules! writer {
             fn must_commit(&self) -> bool {
                 <$writer>::must_commit(self)
             }
+            fn uncommitted_events(&self) -> usize {
+                <$writer>::uncommitted_events(self)
+            }
             fn is_full(&self) -> bool {
                 <$writer>::is_full(self)
             }
@@ -120,7 +135,13 @@ macro_rules! writer {
         }
     };
 }
-writer!(ShardWriter, ShardMessage);
+writer!(
+    ShardWriter,
+    ShardMessage,
+    fn is_flooded(&self) -> bool {
+        ShardWriter::is_flooded(self)
+    }
+);
 writer!(
     SourceWriter,
     SourceMessage,
@@ -200,9 +221,11 @@ impl<W: Writer> StoreShard<W> {
     }
 
     fn commit_due(&self) -> bool {
+        let patience = if self.writer.is_flooded() { PATIENCE } else { 1 };
         self.writer.has_uncommitted()
             && !self.writer.commit_in_flight()
-            && (self.writer.must_commit() || self.clock.elapsed().saturating_sub(self.last_freeze) >= self.commit_interval)
+            && (self.writer.must_commit()
+                || self.clock.elapsed().saturating_sub(self.last_freeze) >= self.commit_interval * patience)
     }
 }
 
@@ -263,7 +286,8 @@ impl<W: Writer> Stage for StoreShard<W> {
         if !self.writer.has_uncommitted() {
             return std::future::pending().await;
         }
-        tokio::time::sleep(IDLE).await;
+        let idle = if self.writer.uncommitted_events() < LOADED { IDLE } else { IDLE_LOADED };
+        tokio::time::sleep(idle.min(self.commit_interval.max(IDLE))).await;
         self.commit()
     }
 

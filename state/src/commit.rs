@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use karst_types::{Offset, TimeSpan};
+use karst_types::{Offset, ProcessingTime, TimeSpan};
 use rocksdb::WriteBatch;
 
 use crate::{
     bytes,
-    changelog::{ChangeVersion, Part, encode},
+    changelog::{ChangeVersion, Entry},
     core::{CommitState, Core},
     error::{Error, Result, ShardName},
     hot::{Copied, CopiedRow},
@@ -33,7 +33,7 @@ pub struct FrozenCommit {
 }
 
 pub(crate) enum Content {
-    Rows { copied: Copied, history: Vec<Part> },
+    Rows { copied: Copied, history: Entry },
     Source(SourceContent),
 }
 
@@ -78,16 +78,13 @@ impl CommitWriter {
         let FrozenCommit { generation, seq, positions, content } = frozen;
         let (mut rows, mut history_bytes) = (0, 0);
         let version = match (content, &self.source) {
-            (Content::Rows { copied, history }, _) => {
-                // Encoded inside, since only there the version is known.
-                let size = copied.bytes.len()
-                    + 8 * copied.rows.len()
-                    + history.iter().map(|part| part.updates.bytes() / 2).sum::<usize>();
+            (Content::Rows { copied, mut history }, _) => {
+                let size = copied.bytes.len() + 8 * copied.rows.len() + history.len();
                 self.core.commit(generation, seq, &positions, size, |batch, state, rocks| {
-                    if !history.is_empty() {
-                        history_bytes = put_history(batch, state, &history);
+                    if let Some(newest) = history.newest() {
+                        history_bytes = put_history(batch, state, &mut history, newest);
                     }
-                    self.trim(batch, state, rocks, &history)?;
+                    self.trim(batch, state, rocks, history.newest())?;
                     rows = copied.rows.len();
                     put_rows(batch, &copied);
                     Ok(())
@@ -111,15 +108,14 @@ impl CommitWriter {
     }
 
     /// Drops entries that every durable reader has read; if there is none, those beyond the retention.
-    fn trim(&self, batch: &mut WriteBatch, state: &mut CommitState, rocks: &Rocks, history: &[Part]) -> Result<()> {
+    fn trim(&self, batch: &mut WriteBatch, state: &mut CommitState, rocks: &Rocks, now: Option<ProcessingTime>) -> Result<()> {
         let settings = self.core.settings();
-        let now = history.iter().map(|part| part.stored_at).max();
         let cursor = self.core.slowest_cursor();
         let newest = state.version.seq;
         let goes = |log: &crate::core::LogState, seq: u64, stored_at: i64| match cursor {
             Some(cursor) => seq <= cursor,
             None => {
-                let age = now.map_or(TimeSpan::ZERO, |now| now.since(karst_types::ProcessingTime(stored_at)));
+                let age = now.map_or(TimeSpan::ZERO, |now| now.since(ProcessingTime(stored_at)));
                 log.bytes > settings.changelog_bytes.0 || age > settings.changelog_age
             }
         };
@@ -147,12 +143,11 @@ impl CommitWriter {
     }
 }
 
-fn put_history(batch: &mut WriteBatch, state: &mut CommitState, history: &[Part]) -> usize {
-    let entry = encode(state.version, history);
+fn put_history(batch: &mut WriteBatch, state: &mut CommitState, history: &mut Entry, newest: ProcessingTime) -> usize {
+    let entry = history.finish(state.version);
     let size = entry.len() as u64 + ENTRY_OVERHEAD;
-    let stored_at = history.iter().map(|part| part.stored_at.0).max().unwrap_or_default();
-    batch.put(keys::change(state.version.seq), &entry);
-    batch.put(keys::log_size(state.version.seq), [size.to_le_bytes(), stored_at.to_le_bytes()].concat());
+    batch.put(keys::change(state.version.seq), entry);
+    batch.put(keys::log_size(state.version.seq), [size.to_le_bytes(), newest.0.to_le_bytes()].concat());
     state.log.bytes += size;
     entry.len()
 }

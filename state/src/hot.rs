@@ -239,8 +239,8 @@ impl HotSet {
                     let update = nth(*index as usize);
                     *place = part.find(update.class, update.key, update.hash).unwrap_or(MISS);
                     // Asks for the row now, too: the memory brings it while the next ones are looked up.
-                    touched ^=
-                        part.entries.get(*place as usize).and_then(|entry| entry.row.first()).copied().unwrap_or_default();
+                    let row = part.entries.get(*place as usize).map_or(&[][..], |entry| &entry.row);
+                    touched ^= row.first().copied().unwrap_or_default() ^ row.last().copied().unwrap_or_default();
                 }
                 std::hint::black_box(touched);
                 for (place, index) in places.iter().zip(group) {

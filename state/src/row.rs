@@ -150,9 +150,10 @@ pub(crate) fn merge(row: &mut Vec<u8>, update: &UpdateRef<'_>, stored_at: Proces
         return false;
     }
     // The common case: overwrite in place, without an allocation unless the row grows.
-    row.truncate(HEAD);
-    put_stamp(row, &update.version, stored_at);
-    row.extend_from_slice(update.cells);
+    row.resize(SINGLE + update.cells.len(), 0);
+    row[HEAD..HEAD + Version::ENCODED_LEN].copy_from_slice(&update.version.bytes());
+    row[HEAD + Version::ENCODED_LEN..SINGLE].copy_from_slice(&stored_at.0.to_le_bytes());
+    row[SINGLE..].copy_from_slice(update.cells);
     true
 }
 

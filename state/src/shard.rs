@@ -17,7 +17,7 @@ use std::{any::Any, sync::Arc};
 use karst_types::{Offset, ProcessingTime, ShardId, UpdateRef, Updates};
 
 use crate::{
-    changelog::Part,
+    changelog::{Columns, Entry, Part},
     commit::{Committed, Content, FrozenCommit},
     core::{Core, Start},
     error::Result,
@@ -60,11 +60,15 @@ pub enum Applied {
 }
 
 /// What has been applied and not yet frozen.
-#[derive(Default)]
 struct Gathered {
-    history: Vec<Part>,
+    history: Entry,
     events: usize,
-    bytes: usize,
+}
+
+impl Gathered {
+    fn with_capacity(history_bytes: usize) -> Self {
+        Self { history: Entry::with_capacity(history_bytes), events: 0 }
+    }
 }
 
 /// The only writer of one shard.
@@ -77,7 +81,8 @@ pub struct ShardWriter {
     dirty: Marked,
     tiles: Tiles,
     gathered: Gathered,
-    gathered_max: usize,
+    gathered_max: usize, // bytes
+    columns: Columns,    // a buffer
     in_flight: Option<Marked>,
     interrupted: bool,
 }
@@ -92,8 +97,9 @@ impl ShardWriter {
             lanes: Lanes::recovered(positions),
             dirty: Marked::default(),
             tiles: Tiles::default(),
-            gathered: Gathered::default(),
+            gathered: Gathered::with_capacity(0),
             gathered_max,
+            columns: Columns::default(),
             in_flight: None,
             interrupted: false,
             core,
@@ -140,17 +146,13 @@ impl ShardWriter {
         let from = if batch.head.lane().is_replay() { 0 } else { first_after(&batch.updates, after) };
         self.apply_updates(&batch.updates, from, batch.stored_at)?;
         let (source, partition) = (batch.updates.source(), batch.updates.partition());
-        let part = Part {
-            stored_at: batch.stored_at,
-            updates: std::mem::replace(&mut batch.updates, Updates::new(source, partition)),
-            from,
-        };
+        let part = Part { stored_at: batch.stored_at, updates: &batch.updates, from };
         let applied = Applied::Applied { new: part.len(), repeated: from };
-        self.gathered.events += part.len();
-        self.gathered.bytes += part.updates.bytes() + 48 * part.updates.len();
         if part.len() > 0 {
-            self.gathered.history.push(part);
+            self.gathered.events += part.len();
+            self.gathered.history.push(part, &mut self.columns);
         }
+        batch.updates = Updates::new(source, partition);
         batch.credit = None;
         self.interrupted = false;
         Ok(applied)
@@ -228,8 +230,14 @@ impl ShardWriter {
     /// Whether a commit must not wait any longer: `commit_events` are reached, or the memory for what is not committed.
     pub fn must_commit(&self) -> bool {
         self.gathered.events >= self.core.settings().commit_events
-            || self.gathered.bytes >= self.gathered_max
+            || self.gathered.history.len() >= self.gathered_max
             || (self.core.hot.over_budget() && 2 * self.dirty.len() > self.core.hot.len())
+    }
+
+    /// Whether so much comes that each row is better written for many updates at once: a commit may then wait for
+    /// some `commit_interval`s, unless it must not.
+    pub fn is_flooded(&self) -> bool {
+        self.gathered.events >= self.core.settings().commit_events / 16
     }
 
     /// Whether a commit is on its way.
@@ -252,7 +260,9 @@ impl ShardWriter {
         let dirty = std::mem::take(&mut self.dirty);
         let copied = self.core.hot.copy_out(&dirty);
         self.in_flight = Some(dirty);
-        let history = std::mem::take(&mut self.gathered).history;
+        let length = self.gathered.history.len(); // the next one's, about
+        let next = Gathered::with_capacity(length + length / 8);
+        let history = std::mem::replace(&mut self.gathered, next).history;
         self.core.metrics.dirty_rows.set(copied.rows.len() as f64);
         self.core.metrics.hot_entries.set(self.core.hot.len() as f64);
         self.core.metrics.hot_bytes.set(self.core.hot.bytes() as f64);

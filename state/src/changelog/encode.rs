@@ -38,43 +38,78 @@ const FLOATS: u8 = 3;
 const TEXTS: u8 = 4;
 
 /// The applied updates of one lane message: those of `updates` from index `from` on.
-#[derive(Debug)]
-pub(crate) struct Part {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part<'a> {
     pub(crate) stored_at: ProcessingTime,
-    pub(crate) updates: Updates,
+    pub(crate) updates: &'a Updates,
     pub(crate) from: usize,
 }
 
-impl Part {
+impl<'a> Part<'a> {
     pub(crate) fn len(&self) -> usize {
         self.updates.len() - self.from
     }
-    fn iter(&self) -> impl Iterator<Item = UpdateRef<'_>> {
-        (self.from..self.updates.len()).map(|index| self.updates.get(index))
+    fn iter(&self) -> impl Iterator<Item = UpdateRef<'a>> {
+        let updates = self.updates;
+        (self.from..updates.len()).map(move |index| updates.get(index))
     }
 }
 
-/// The entry of a commit.
-pub(crate) fn encode(version: ChangeVersion, parts: &[Part]) -> Vec<u8> {
-    let size: usize = parts.iter().map(|part| part.updates.bytes()).sum();
-    let mut entry = Vec::with_capacity(size / 2 + 64);
-    entry.push(FORMAT);
-    entry.extend_from_slice(&version.incarnation.to_le_bytes());
-    entry.extend_from_slice(&version.seq.to_le_bytes());
-    put_varint(&mut entry, parts.len() as u64);
-    let mut columns = Columns::default();
-    parts.iter().for_each(|part| put_batch(&mut entry, part, &mut columns));
-    entry
+/// Room for what comes before the batches, and is known last.
+const HEAD_MAX: usize = 1 + 8 + 8 + 10;
+
+/// The entry of a commit, made while its batches are applied: they are at hand then, and need not be kept.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    bytes: Vec<u8>, // the batches, behind room for the head
+    batches: u64,
+    newest: Option<ProcessingTime>,
+}
+
+impl Entry {
+    /// An entry without batches; they will take some `size` bytes.
+    pub(crate) fn with_capacity(size: usize) -> Self {
+        let mut bytes = Vec::with_capacity(HEAD_MAX + size);
+        bytes.resize(HEAD_MAX, 0);
+        Self { bytes, batches: 0, newest: None }
+    }
+
+    pub(crate) fn push(&mut self, part: Part<'_>, columns: &mut Columns) {
+        put_batch(&mut self.bytes, part, columns);
+        self.batches += 1;
+        self.newest = self.newest.max(Some(part.stored_at));
+    }
+
+    /// When the newest of its batches was stored; `None` if it has none.
+    pub(crate) fn newest(&self) -> Option<ProcessingTime> {
+        self.newest
+    }
+
+    /// Bytes of its batches.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len() - HEAD_MAX
+    }
+
+    /// The whole entry, of the commit of this version.
+    pub(crate) fn finish(&mut self, version: ChangeVersion) -> &[u8] {
+        let mut head = Vec::with_capacity(HEAD_MAX);
+        head.push(FORMAT);
+        head.extend_from_slice(&version.incarnation.to_le_bytes());
+        head.extend_from_slice(&version.seq.to_le_bytes());
+        put_varint(&mut head, self.batches);
+        let start = HEAD_MAX - head.len();
+        self.bytes[start..HEAD_MAX].copy_from_slice(&head);
+        &self.bytes[start..]
+    }
 }
 
 /// The buffers of one lane message's columns; kept from one to the next.
 #[derive(Default)]
-struct Columns {
-    which: Vec<u8>,
+pub(crate) struct Columns {
+    which: MostlyZero,
     offsets: Changing,
     times: Changing,
-    indexes: Vec<u8>,
-    any_index: bool,
+    indexes: MostlyZero,
     key_lengths: Vec<u8>,
     keys: Vec<u8>,
 }
@@ -85,9 +120,32 @@ impl Columns {
         self.offsets.clear();
         self.times.clear();
         self.indexes.clear();
-        self.any_index = false;
         self.key_lengths.clear();
         self.keys.clear();
+    }
+}
+
+/// Numbers that are all zero in most batches, and are then not written.
+#[derive(Default)]
+struct MostlyZero {
+    zeros: usize,
+    bytes: Vec<u8>, // empty: there were only zeros
+}
+
+impl MostlyZero {
+    fn push(&mut self, number: u64) {
+        if number == 0 && self.bytes.is_empty() {
+            self.zeros += 1;
+            return;
+        }
+        if self.bytes.is_empty() {
+            self.bytes.resize(self.zeros, 0);
+        }
+        put_varint(&mut self.bytes, number);
+    }
+    fn clear(&mut self) {
+        self.zeros = 0;
+        self.bytes.clear();
     }
 }
 
@@ -138,7 +196,7 @@ impl Column {
         }
         match self.kind {
             Some(INTS | TIMES) => self.numbers.push(cell[1..].first_chunk::<8>().map_or(0, |bytes| i64::from_le_bytes(*bytes))),
-            Some(FLOATS) => self.content.extend_from_slice(&cell[1..]),
+            Some(FLOATS) => self.content.extend_from_slice(cell[1..].first_chunk::<8>().unwrap_or(&[0; 8])),
             Some(TEXTS) => {
                 put_varint(&mut self.numbers.bytes, (cell.len() - 5) as u64);
                 self.content.extend_from_slice(&cell[5..]);
@@ -161,25 +219,27 @@ fn cells_of<'a>(update: &UpdateRef<'a>, slots: usize) -> impl Iterator<Item = &'
     })
 }
 
-fn put_batch(out: &mut Vec<u8>, part: &Part, columns: &mut Columns) {
+fn put_batch(out: &mut Vec<u8>, part: Part<'_>, columns: &mut Columns) {
     let mut shapes: Vec<Shape<'_>> = Vec::new();
+    let mut last = 0;
     columns.clear();
     for update in part.iter() {
         let slots = slots_of(update.cells);
-        let known = shapes.iter().position(|shape| shape.class == update.class && shape.slots == slots);
-        let index = known.unwrap_or_else(|| {
-            let columns = (1..slots.len() / 2).map(|_| Column::default()).collect();
-            shapes.push(Shape { class: update.class, slots, columns });
-            shapes.len() - 1
-        });
-        put_varint(&mut columns.which, index as u64);
+        let same = |shape: &Shape<'_>| shape.class == update.class && shape.slots == slots;
+        if !shapes.get(last).is_some_and(same) {
+            last = shapes.iter().position(same).unwrap_or_else(|| {
+                let columns = (1..slots.len() / 2).map(|_| Column::default()).collect();
+                shapes.push(Shape { class: update.class, slots, columns });
+                shapes.len() - 1
+            });
+        }
+        columns.which.push(last as u64);
         columns.offsets.push(update.version.offset.0);
         columns.times.push(update.version.event_time.0);
-        put_varint(&mut columns.indexes, u64::from(update.version.index));
-        columns.any_index |= update.version.index != 0;
+        columns.indexes.push(u64::from(update.version.index));
         put_varint(&mut columns.key_lengths, update.key.len() as u64);
         columns.keys.extend_from_slice(update.key);
-        let shape = &mut shapes[index];
+        let shape = &mut shapes[last];
         shape.columns.iter_mut().zip(cells_of(&update, slots.len() / 2 - 1)).for_each(|(column, cell)| column.push(cell));
     }
     out.extend_from_slice(&part.updates.source().0.to_le_bytes());
@@ -191,15 +251,11 @@ fn put_batch(out: &mut Vec<u8>, part: &Part, columns: &mut Columns) {
         out.extend_from_slice(&shape.class.0.to_le_bytes());
         out.extend_from_slice(shape.slots);
     }
-    if shapes.len() > 1 {
-        out.extend_from_slice(&columns.which);
-    }
+    out.extend_from_slice(&columns.which.bytes);
     out.extend_from_slice(&columns.offsets.bytes);
     out.extend_from_slice(&columns.times.bytes);
-    out.push(u8::from(columns.any_index));
-    if columns.any_index {
-        out.extend_from_slice(&columns.indexes);
-    }
+    out.push(u8::from(!columns.indexes.bytes.is_empty()));
+    out.extend_from_slice(&columns.indexes.bytes);
     out.extend_from_slice(&columns.key_lengths);
     out.extend_from_slice(&columns.keys);
     for shape in &shapes {
@@ -323,7 +379,7 @@ mod tests {
     /// Class, offset, event time, key and values of an update.
     type Written = (u16, i64, i64, String, Vec<(u16, Value)>);
 
-    fn part(rows: &[Written], from: usize) -> Part {
+    fn written(rows: &[Written]) -> Updates {
         let mut updates = Updates::new(SourceId(3), PartitionId(-1));
         for (class, offset, time, key, values) in rows {
             let slots: Vec<_> = values.iter().map(|(slot, _)| FeatureSlot(*slot)).collect();
@@ -334,7 +390,13 @@ mod tests {
             };
             updates.push(ClassId(*class), cause, &slots, key, |out| values.iter().for_each(|(_, value)| value.encode(out)));
         }
-        Part { stored_at: ProcessingTime(99), updates, from }
+        updates
+    }
+
+    fn encode(version: ChangeVersion, updates: &Updates, from: usize) -> Vec<u8> {
+        let mut entry = Entry::with_capacity(0);
+        entry.push(Part { stored_at: ProcessingTime(99), updates, from }, &mut Columns::default());
+        entry.finish(version).to_vec()
     }
 
     type Plain = (ClassId, Vec<u8>, Version, Vec<u8>, u64);
@@ -368,14 +430,13 @@ mod tests {
                 offset += step;
                 (class, offset, time, key, values.into_iter().collect::<Vec<_>>())
             }).collect();
-            let part = part(&rows, from.min(rows.len()));
+            let (updates, from) = (written(&rows), from.min(rows.len()));
             let version = ChangeVersion { incarnation: 2, seq: 77 };
-            let parts = [part];
-            let entry = encode(version, &parts);
+            let entry = encode(version, &updates, from);
             let read = decode(&entry).unwrap();
             prop_assert_eq!(read.version, version);
             prop_assert_eq!(read.batches[0].stored_at, ProcessingTime(99));
-            let expected: Vec<_> = parts[0].iter().map(plain).collect();
+            let expected: Vec<_> = updates.iter().skip(from).map(plain).collect();
             let got: Vec<_> = read.batches[0].updates.iter().map(plain).collect();
             prop_assert_eq!(got, expected);
             prop_assert!(decode(&entry[..cut.index(entry.len())]).is_none());
@@ -389,7 +450,7 @@ mod tests {
             (1, 5, 100, "ada".to_owned(), vec![(0, Value::Int(7)), (2, Value::Str("x".into()))]),
             (1, 6, 90, "bo".to_owned(), vec![(0, Value::Int(5)), (2, Value::Str("yz".into()))]),
         ];
-        let entry = encode(ChangeVersion { incarnation: 1, seq: 2 }, &[part(&rows, 0)]);
+        let entry = encode(ChangeVersion { incarnation: 1, seq: 2 }, &written(&rows), 0);
         let golden = [
             &[2][..],                                          // format
             &[1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0], // incarnation, seq

@@ -7,7 +7,7 @@
 //! - entries are dropped from the front only, behind the slowest registered cursor, or behind the retention if there is none.
 
 mod encode;
-pub(crate) use encode::{Part, decode, encode};
+pub(crate) use encode::{Columns, Entry, Part, decode};
 
 use std::sync::Arc;
 
