@@ -11,6 +11,7 @@ mod declare;
 mod encode;
 mod oracle;
 mod produce;
+mod windows;
 
 use std::{
     env,
@@ -112,6 +113,7 @@ async fn demo() -> Result<bool, Failure> {
         .source(source)
         .resolver(declare::aircraft)
         .resolver(declare::route)
+        .resolver(declare::origin)
         .start()
         .await?;
     let server =
@@ -125,7 +127,9 @@ async fn demo() -> Result<bool, Failure> {
     ask(&handle);
 
     let expected = oracle::expect(&rows, asked.deadline, asked.lane);
-    let differences = oracle::compare(&handle, &expected);
+    let mut differences = oracle::compare(&handle, &expected);
+    let (windows, wrong) = windows::compare(&handle, &rows, &expected);
+    differences.extend(wrong);
     for difference in differences.iter().take(10) {
         println!("WRONG {difference}");
     }
@@ -133,7 +137,7 @@ async fn demo() -> Result<bool, Failure> {
     let right = differences.is_empty();
     if right {
         println!(
-            "all {} aircraft and {} routes equal the independent computation",
+            "all {} aircraft and {} routes equal the independent computation, and so do {windows} windows at whole hours of 2013",
             expected.aircraft.len(),
             expected.route.len()
         );

@@ -10,7 +10,7 @@ use super::data::Row;
 /// Ahead of the record's own time by more, an event does not move the watermark: the source's default.
 const MAX_FUTURE_SKEW: TimeSpan = TimeSpan::from_secs(300);
 
-type Order = (EventTime, i32, usize);
+pub(crate) type Order = (EventTime, i32, usize);
 type Features = BTreeMap<&'static str, Value>;
 
 /// The final values, and what became of the records.
@@ -19,6 +19,8 @@ pub(crate) struct Expected {
     pub(crate) aircraft: BTreeMap<String, (Order, Features)>,
     pub(crate) route: BTreeMap<String, (Order, Features)>,
     pub(crate) outcomes: Outcomes,
+    /// The rows that were applied: their place in the order of values, and their index.
+    pub(crate) kept: Vec<(Order, usize)>,
     /// Partition and offset of the late ones.
     pub(crate) late: BTreeSet<(i32, i64)>,
     lane: LateLane,
@@ -31,7 +33,7 @@ pub(crate) fn expect(rows: &[Row], deadline: TimeSpan, lane: LateLane) -> Expect
     let mut expected = Expected { lane, ..Expected::default() };
     let mut watermark = [None; 3];
     let mut offsets = [0; 3];
-    for row in rows {
+    for (index, row) in rows.iter().enumerate() {
         let partition = row.partition as usize;
         let known = EventTime(row.known.0);
         let event_time = row.departure.unwrap_or(known);
@@ -56,6 +58,7 @@ pub(crate) fn expect(rows: &[Row], deadline: TimeSpan, lane: LateLane) -> Expect
             continue;
         };
         expected.outcomes.applied += u64::from(!late);
+        expected.kept.push((order, index));
         let text = |text: &str| Value::Str(text.into());
         let number = |number: Option<i64>| number.map_or(Value::Null, Value::Int);
         if let Some(tailnum) = &row.tailnum {

@@ -252,8 +252,9 @@ fn message(
                 #[allow(non_camel_case_types)]
                 struct #copy { #(#copied,)* }
 
-                let #copy { #(#idents),* } = <#copy as ::karst::serde::Deserialize<'de>>::deserialize(deserializer)?;
-                ::core::result::Result::Ok(Self { #(#idents),* })
+                // By name, not by a pattern: a field may be called as a resolver is, which is a unit struct.
+                let __wire = <#copy as ::karst::serde::Deserialize<'de>>::deserialize(deserializer)?;
+                ::core::result::Result::Ok(Self { #(#idents: __wire.#idents),* })
             }
         }
 

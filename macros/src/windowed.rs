@@ -296,16 +296,18 @@ impl Windowed {
             _ => String::new(),
         };
         let what = format!("`{word}` gives `{example}`{of}");
-        let value = wanted.map(|wanted| quote!(&& ::karst::features::windowed_type::same_type(result.ty, #wanted)));
+        // One name for all: where the struct is written by a macro_rules, names of other places are others.
+        let result = Ident::new("result", Span::call_site());
+        let value = wanted.map(|wanted| quote!(&& ::karst::features::windowed_type::same_type(#result.ty, #wanted)));
         let by = field_type(group).map(|by| {
             let what =
                 format!("the groups of `{}` have another type than it says: `Windowed<Groups<group, result>>`", self.name);
-            quote!(::core::assert!(::karst::features::windowed_type::grouped_by(result, #by), #what);)
+            quote!(::core::assert!(::karst::features::windowed_type::grouped_by(#result, #by), #what);)
         });
-        quote_spanned! {ty.span().resolved_at(Span::call_site())=>
+        quote_spanned! {ty.span()=>
             const _: () = {
-                let result = <#ty as ::karst::features::WindowedType>::RESULT;
-                ::core::assert!(::core::matches!(result.shape, ::karst::features::Shape::#shape { .. }) #value, #what);
+                let #result = <#ty as ::karst::features::WindowedType>::RESULT;
+                ::core::assert!(::core::matches!(#result.shape, ::karst::features::Shape::#shape { .. }) #value, #what);
                 #by
             };
         }

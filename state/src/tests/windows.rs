@@ -213,6 +213,11 @@ impl World {
 
 /// A life of a store: events around a time that goes on, some of them late and some in the future.
 fn live(seed: u64, declared: Vec<WindowDeclaration>, days: i64) {
+    live_with(seed, declared, days, (3 * DAY) as u64, 1);
+}
+
+/// `very_late` of 20 events are late by up to `latest`.
+fn live_with(seed: u64, declared: Vec<WindowDeclaration>, days: i64, latest: u64, very_late: u64) {
     let mut world = World::new(declared);
     let mut random = {
         let mut state = seed;
@@ -227,9 +232,9 @@ fn live(seed: u64, declared: Vec<WindowDeclaration>, days: i64) {
         time += (random(40 * MINUTE as u64) as i64) * (1 + 30 * i64::from(random(10) == 0));
         for _ in 0..random(4) {
             let disorder = match random(20) {
-                0 => random(3 * DAY as u64) as i64,
-                1 => -(random(2 * HOUR as u64) as i64),
-                2..8 => random(HOUR as u64) as i64,
+                nth if nth < very_late => random(latest) as i64,
+                19 => -(random(2 * HOUR as u64) as i64),
+                10..16 => random(HOUR as u64) as i64,
                 _ => 0,
             };
             let at = time - disorder;
@@ -413,6 +418,36 @@ fn windows_that_are_declared_anew_keep_what_was_collected_for_those_before() {
         WindowValue::Value { value: Value::Int(30), as_of: EventTime(now) },
         "28 to 58 of the hour before, and the last"
     );
+}
+
+#[test]
+fn what_comes_months_late_goes_to_the_archive_and_counts() {
+    let retention = 400 * DAY;
+    for seed in 600..606 {
+        let declared =
+            vec![window(span(DAY), retention), window(span(7 * DAY), retention), window(WindowLength::All, retention)];
+        live_with(seed, declared, 60, (50 * DAY) as u64, 9);
+    }
+}
+
+/// The watermark is another thread's: it may jump between the roll-over of a row and its archiving.
+#[test]
+fn nothing_is_archived_that_was_not_rolled_up_however_far_the_watermark_has_jumped() {
+    use crate::window::row;
+    let world = World::new(vec![window(span(DAY), 400 * DAY), window(WindowLength::All, 400 * DAY)]);
+    let layout = world.layout();
+    let mut row = row::build(&layout, EventTime(20 * DAY));
+    let mut updates = Updates::new(LANE.source, LANE.partition);
+    for day in 1..20i64 {
+        let cause = Cause { offset: Offset(day), event_time: EventTime(day * DAY) };
+        let cells = |out: &mut Vec<u8>| (0..2).for_each(|_| 1i64.encode(out));
+        updates.push(CLASS, cause, &[FeatureSlot(0), FeatureSlot(1)], |out| "1".encode_key(out), cells);
+    }
+    updates.iter().for_each(|update| _ = row::add(&mut row, &layout, &update, &mut crate::window::layout::Scratch::default()));
+    for level in 1..layout.levels().len() {
+        let limit = row::archivable(&row, &layout, level, EventTime(100 * DAY)).unwrap();
+        assert!(limit <= row::rolled(&row, level), "level {level}: {limit}");
+    }
 }
 
 #[test]

@@ -426,7 +426,9 @@ pub(crate) fn is_due(row: &[u8], layout: &ClassWindows, watermark: EventTime) ->
 fn limit(row: &[u8], layout: &ClassWindows, level: usize, watermark: EventTime) -> i64 {
     let declared = &layout.levels()[level];
     let needed = floor_to(watermark.0.saturating_sub(declared.keep), declared.hop);
-    if level + 1 < layout.levels().len() { needed.min(rolled(row, level + 1)) } else { needed }
+    // The watermark may have moved on since the row was rolled up: what is still to come into this level must find its place there.
+    let complete = needed.min(rolled(row, level));
+    if level + 1 < layout.levels().len() { complete.min(rolled(row, level + 1)) } else { complete }
 }
 
 /// Rolls complete tiles up into coarser ones, and drops those that no window reaches any more. Tiles of an archived level stay:

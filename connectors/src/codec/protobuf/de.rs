@@ -113,7 +113,9 @@ impl<'de> Deserializer<'de> for Value<'_> {
             },
             Proto::Message(message) => match timestamp(message) {
                 Some(micros) => {
-                    let micros = i64::try_from(micros).unwrap_or(if micros < 0 { i64::MIN } else { i64::MAX });
+                    let micros = i64::try_from(micros).map_err(|_| {
+                        Error::custom("google.protobuf.Timestamp: expected a time within 64 bits of microseconds, got one beyond")
+                    })?;
                     visitor.visit_string(iso(micros))
                 }
                 None if is_wrapper(message) => {
