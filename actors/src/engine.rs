@@ -30,6 +30,7 @@ use crate::{
     source_supervisor::SourceSupervisor,
     source_time::SourceTime,
     status::{Health, PartitionStatus, Problem, ResolverStatus, ShardStatus, SourceStatus, StageView, Status, Topology},
+    stream_resolver::decoded_again,
     topology::{SourcePlan, Wiring, diagram},
     windows::{self, WindowClock},
 };
@@ -155,6 +156,12 @@ impl EngineBuilder {
             let mut own: Vec<_> = resolvers.iter().filter(of).cloned().collect();
             // Whoever takes the message comes last, so that it is not decoded again for the others.
             own.sort_by_key(|resolver| resolver.declaration().by_value);
+            let declared = own.iter().map(|resolver| resolver.declaration());
+            let again = decoded_again(declared.map(|resolver| (resolver.name, resolver.by_value)));
+            if !again.is_empty() {
+                let hint = "let them, or their parse functions, take the message by reference (&M)";
+                tracing::warn!(source = %source.name, resolvers = again.join(", "), hint, "each message is decoded once more for each of these, since more than one takes it by value");
+            }
             let counts: Vec<_> =
                 own.iter().map(|resolver| (resolver.declaration().name, Arc::<ResolverCounts>::default())).collect();
             let Some(first) = own.first().cloned() else { continue };
@@ -292,8 +299,9 @@ impl Engine {
         self.handle.query(request)
     }
 
-    /// Waits until everything that the sources hold now, as far as they have been told, is applied and committed. With no end in sight (a broker that is down,
-    /// a source that fails) it waits on: use a timeout. Needs a tokio timer.
+    /// Waits until everything that the sources hold now, as far as they have been told, is applied and committed. With no end in
+    /// sight (a broker that is down, a source that fails, a partition that `max_failing_percent` or a gap has stopped) it waits on:
+    /// use a timeout, and [`EngineHandle::health`] to tell why. Needs a tokio timer.
     ///
     /// # Errors
     /// None today; a stage that was given up may become one.

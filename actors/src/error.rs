@@ -32,6 +32,14 @@ pub enum Error {
         /// Its name.
         source_name: String,
     },
+    /// No source has ever had that name here.
+    #[error("no source \"{source_name}\" is known; there {names}", names = names_of(.known))]
+    UnknownSource {
+        /// What was asked for.
+        source_name: String,
+        /// Those that the state directory knows.
+        known: Vec<String>,
+    },
     /// A part is being built anew.
     #[error("{what} is being opened again; hint: nothing is lost, ask again in a moment")]
     Busy {
@@ -57,6 +65,14 @@ fn hint(hint: Option<&str>) -> String {
     hint.map(|hint| format!("; hint: {hint}")).unwrap_or_default()
 }
 
+fn names_of(names: &[String]) -> String {
+    match names {
+        [] => "is none".to_owned(),
+        [only] => format!("is \"{only}\""),
+        many => format!("are {}", many.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")),
+    }
+}
+
 impl From<karst_state::Error> for Error {
     fn from(error: karst_state::Error) -> Self {
         Self::State(Box::new(error))
@@ -72,7 +88,11 @@ impl Error {
     /// Who is at fault.
     pub fn domain(&self) -> Domain {
         match self {
-            Self::Declarations(_) | Self::Settings(_) | Self::Catalog(_) | Self::NotRead { .. } => Domain::User,
+            Self::Declarations(_)
+            | Self::Settings(_)
+            | Self::Catalog(_)
+            | Self::NotRead { .. }
+            | Self::UnknownSource { .. } => Domain::User,
             Self::State(error) => error.domain(),
             Self::Source(error) => error.domain(),
             Self::Thread(_) | Self::Timeout { .. } | Self::Busy { .. } => Domain::External,
@@ -81,7 +101,11 @@ impl Error {
     /// Whether a later try may work.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Declarations(_) | Self::Settings(_) | Self::Catalog(_) | Self::NotRead { .. } => Retry::Never,
+            Self::Declarations(_)
+            | Self::Settings(_)
+            | Self::Catalog(_)
+            | Self::NotRead { .. }
+            | Self::UnknownSource { .. } => Retry::Never,
             Self::State(error) => error.retry(),
             Self::Source(error) => error.retry(),
             Self::Thread(_) | Self::Timeout { .. } | Self::Busy { .. } => Retry::Backoff,

@@ -71,6 +71,12 @@ pub struct FoundLetter {
 impl EngineHandle {
     /// Shows committed dead letters as long as `visit` says so, by source, partition and rising offset.
     fn each_letter(&self, filter: &LetterFilter, mut visit: impl FnMut(&str, StoredDeadLetter) -> bool) -> Result<()> {
+        if let Some(wanted) = &filter.source {
+            let known: Vec<String> = self.source_ids().map(|(name, _)| name).collect();
+            if !known.contains(wanted) {
+                return Err(Error::UnknownSource { source_name: wanted.clone(), known });
+            }
+        }
         let reader = self.store().source_reader();
         let outcomes = reader.outcomes();
         let mut goes_on = true;
@@ -98,7 +104,7 @@ impl EngineHandle {
     /// Dead letters of a source, replayed ones too, in the order of partition and offset, at most `limit`.
     ///
     /// # Errors
-    /// [`Error::State`] if they could not be read.
+    /// [`Error::UnknownSource`] if no source has that name. [`Error::State`] if they could not be read.
     pub fn dead_letters(&self, source: &str, limit: usize) -> Result<Vec<StoredDeadLetter>> {
         let found = self.find_dead_letters(&LetterFilter { limit, replayed: true, ..LetterFilter::source(source) })?;
         Ok(found.into_iter().map(|found| found.stored).collect())
@@ -107,7 +113,7 @@ impl EngineHandle {
     /// Dead letters by source, partition and rising offset.
     ///
     /// # Errors
-    /// [`Error::State`] if they could not be read.
+    /// [`Error::UnknownSource`] if no source has that name. [`Error::State`] if they could not be read.
     pub fn find_dead_letters(&self, filter: &LetterFilter) -> Result<Vec<FoundLetter>> {
         let mut found = Vec::new();
         self.each_letter(filter, |source, stored| {
@@ -126,7 +132,7 @@ impl EngineHandle {
     /// Returns once the letters are queued; [`Engine::drain`](crate::Engine::drain) waits for what comes of them.
     ///
     /// # Errors
-    /// [`Error::State`] if they could not be read. [`Error::NotRead`] if a source is not read by any resolver now.
+    /// [`Error::UnknownSource`] if no source has that name. [`Error::State`] if they could not be read. [`Error::NotRead`] if a source is not read by any resolver now.
     /// [`Error::Busy`] if the source shard is being opened again: ask again.
     pub async fn replay(&self, filter: &LetterFilter) -> Result<Replays> {
         let mut replays = Replays::default();

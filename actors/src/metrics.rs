@@ -90,6 +90,7 @@ pub fn describe_metrics() {
     );
     describe_gauge!("karst_actors_partition_waits", Unit::Count, "1 while a partition waits for a slower one (max_drift)");
     describe_gauge!("karst_actors_partition_paused", Unit::Count, "1 while a partition is paused by backpressure");
+    describe_gauge!("karst_actors_partition_tripped", Unit::Count, "1 for a partition that max_failing_percent has stopped");
     describe_gauge!(
         "karst_conservation_missing",
         Unit::Count,
@@ -119,12 +120,6 @@ pub(crate) struct PartitionMetrics {
     records: Counter,
     bytes: Counter,
     batch: Histogram,
-    lag: Gauge,
-    watermark: Gauge,
-    watermark_lag: Gauge,
-    paused: Gauge,
-    rewinds: Gauge,
-    missing: Gauge,
 }
 
 impl PartitionMetrics {
@@ -134,12 +129,6 @@ impl PartitionMetrics {
             records: counter!("karst_actors_records_total", &labels),
             bytes: counter!("karst_actors_bytes_total", &labels),
             batch: histogram!("karst_actors_batch_records", &labels),
-            lag: gauge!("karst_actors_lag_records", &labels),
-            watermark: gauge!("karst_actors_watermark_seconds", &labels),
-            watermark_lag: gauge!("karst_actors_watermark_lag_seconds", &labels),
-            paused: gauge!("karst_actors_partition_paused", &labels),
-            rewinds: gauge!("karst_actors_partition_rewinds", &labels),
-            missing: gauge!("karst_conservation_missing", &labels),
         }
     }
     pub(crate) fn fetched(&self, records: &Records) {
@@ -147,13 +136,42 @@ impl PartitionMetrics {
         self.bytes.increment(records.bytes() as u64);
         self.batch.record(records.len() as f64);
     }
-    pub(crate) fn look(&self, partition: &Partition, outcomes: Option<Outcomes>, now: ProcessingTime) {
+}
+
+/// How a partition is. Set by the watchdog, which also runs when the partition does not: one that has stopped must not be shown as
+/// it last was.
+pub(crate) struct PartitionGauges {
+    lag: Gauge,
+    watermark: Gauge,
+    watermark_lag: Gauge,
+    paused: Gauge,
+    tripped: Gauge,
+    rewinds: Gauge,
+    missing: Gauge,
+}
+
+impl PartitionGauges {
+    pub(crate) fn new(partition: &Partition) -> Self {
+        let labels = labels(partition);
+        Self {
+            lag: gauge!("karst_actors_lag_records", &labels),
+            watermark: gauge!("karst_actors_watermark_seconds", &labels),
+            watermark_lag: gauge!("karst_actors_watermark_lag_seconds", &labels),
+            paused: gauge!("karst_actors_partition_paused", &labels),
+            tripped: gauge!("karst_actors_partition_tripped", &labels),
+            rewinds: gauge!("karst_actors_partition_rewinds", &labels),
+            missing: gauge!("karst_conservation_missing", &labels),
+        }
+    }
+    /// `time`: what its source says of it.
+    pub(crate) fn look(&self, partition: &Partition, time: &PartitionTime, outcomes: Option<Outcomes>, now: ProcessingTime) {
         self.missing.set(outcomes.unwrap_or_default().missing() as f64);
-        self.lag.set(partition.lag().map_or(f64::NAN, |lag| lag as f64));
+        self.lag.set(time.lag.or_else(|| partition.lag()).map_or(f64::NAN, |lag| lag as f64));
         self.watermark.set(partition.watermark().map_or(f64::NAN, |at| at.0 as f64 / 1e6));
         let behind = partition.watermark().map(|at| now.since(ProcessingTime(at.0)).secs_f64());
         self.watermark_lag.set(behind.unwrap_or(f64::NAN));
-        self.paused.set(f64::from(u8::from(partition.is_paused())));
+        self.paused.set(f64::from(u8::from(time.paused)));
+        self.tripped.set(f64::from(u8::from(time.tripped)));
         self.rewinds.set(partition.rewinds() as f64);
     }
 }

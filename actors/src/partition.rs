@@ -165,9 +165,9 @@ impl Partition {
     pub(crate) fn fault(&self) -> Option<String> {
         self.fault.lock().clone()
     }
-    /// Whether it is read, and may have more.
+    /// Whether it is read, and may have more. Of one that has tripped nothing is read any more, so nobody is to wait for it.
     pub(crate) fn has_more(&self) -> bool {
-        self.reading.load(Ordering::Relaxed) && !self.caught_up()
+        self.reading.load(Ordering::Relaxed) && !self.caught_up() && self.tripped.lock().is_none()
     }
     pub(crate) fn caught_up(&self) -> bool {
         self.end_seen().is_some()

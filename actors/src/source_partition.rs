@@ -14,7 +14,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use karst_connectors::{Fetched, PartitionReader, RunningSource};
 use karst_runtime::{Credit, Credits, Mailbox, Stage, StageError, waiting_for};
 use karst_state::{LaneId, Store, WatermarkState};
-use karst_types::{Clock, Offset, Records, Retry};
+use karst_types::{Offset, Records, Retry};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -48,7 +48,6 @@ pub(crate) struct SourcePartition {
     pub(crate) shards: Shards,
     pub(crate) credits: Credits,
     pub(crate) next: Mailbox<Fetch, NoControl>,
-    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: PartitionMetrics,
     /// `None`: an epoch must begin before anything is read.
     pub(crate) reading: Option<Reading>,
@@ -120,8 +119,6 @@ impl SourcePartition {
             self.told = committed;
         }
         self.partition.look(reading.reader.lag(), reading.reader.paused());
-        let outcomes = self.store.source_reader().outcomes_of(self.partition.lane());
-        self.metrics.look(&self.partition, outcomes, self.clock.now());
     }
 }
 

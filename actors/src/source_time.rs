@@ -139,7 +139,11 @@ impl SourceTime {
         );
         time.waits_for = partition.waits_for();
         time.at_end_unconfirmed = end.is_some() && end_seen.is_none();
-        time.fault = health.and_then(|health| health.fault.clone()).or_else(|| partition.fault());
+        let tripped = partition.tripped();
+        time.tripped = tripped.is_some();
+        time.fault = tripped.or_else(|| health.and_then(|health| health.fault.clone())).or_else(|| partition.fault());
+        time.waits_outside = partition.is_waiting();
+        time.paused = health.map_or_else(|| partition.is_paused(), |health| health.paused);
         time.read_through = fetched;
         time
     }
@@ -197,6 +201,12 @@ pub struct PartitionTime {
     pub read_through: Option<Offset>,
     /// Its end was seen, and the source has not said lately that it is still the end.
     at_end_unconfirmed: bool,
+    /// Its circuit breaker has stopped it; `fault` says why.
+    pub(crate) tripped: bool,
+    /// It waits for a dependency of its format, such as a schema registry.
+    waits_outside: bool,
+    /// Backpressure has paused it.
+    pub(crate) paused: bool,
 }
 
 impl PartitionTime {
@@ -212,6 +222,9 @@ impl PartitionTime {
             fault: None,
             read_through: None,
             at_end_unconfirmed: false,
+            tripped: false,
+            waits_outside: false,
+            paused: false,
         }
     }
     fn view(&self) -> PartitionView {
@@ -233,7 +246,11 @@ fn advise(
     };
     let name = format!("{}[{}]", settings.name, held.partition);
     if let Some(fault) = &held.fault {
-        let hint = "see `karst health`; time waits for it, so that nothing is taken for complete that is not";
+        let hint = if held.tripped {
+            "mend the cause, or raise max_failing_percent, and restart karst: nothing is lost, and time waits for it"
+        } else {
+            "see `karst health`; time waits for it, so that nothing is taken for complete that is not"
+        };
         return (format!("{name} stands still: {fault}"), hint.to_owned());
     }
     let lag = held.lag.map_or_else(|| "an unknown number of".to_owned(), |lag| lag.to_string());
@@ -245,6 +262,10 @@ fn advise(
             let hint = if answers { "nothing to do" } else { "the source does not answer, so time stands still: `karst health`" };
             (why, hint.to_owned())
         }
+        PartitionState::Starved if held.waits_outside => (
+            format!("{name} waits for a schema registry, with {lag} records to read"),
+            "`karst health` names it and says what is wrong; nothing is lost, and it goes on by itself once that answers".to_owned(),
+        ),
         PartitionState::Starved => (
             format!("{name} is held up by what comes after it, with {lag} records to read; that is not taken for idleness"),
             "see `karst topology` for the stage that is blocked: a slow resolver or disk, or too few workers".to_owned(),

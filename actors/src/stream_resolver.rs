@@ -27,6 +27,12 @@ const STAGE: &str = "stream_resolver";
 /// Bytes that an update takes, roughly; only the first guess of a batch's size.
 const UPDATE_BYTES: usize = 96;
 
+/// Those resolvers of a source, by name and whether they take the message by value, for each of which it has to be decoded once more.
+pub(crate) fn decoded_again(resolvers: impl Iterator<Item = (String, bool)>) -> Vec<String> {
+    let by_value = resolvers.filter(|(_, by_value)| *by_value);
+    by_value.skip(1).map(|(name, _)| name).collect()
+}
+
 pub(crate) struct StreamResolver {
     pub(crate) partition: Arc<Partition>,
     pub(crate) resolvers: Vec<Box<dyn BatchResolver>>,
@@ -236,5 +242,18 @@ impl Stage for StreamResolver {
         let results = events.causes.iter().map(|cause| if cause.is_some() { failed.clone() } else { Ran::NotRun }).collect();
         let resolved = self.settle(events, Run { updates, results, tallies: Vec::new(), late: Vec::new() });
         self.send(resolved).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_resolver_may_take_the_message_and_every_other_one_costs_a_decoding() {
+        let again = |takes: &[(&str, bool)]| decoded_again(takes.iter().map(|(name, takes)| ((*name).to_owned(), *takes)));
+        assert_eq!(again(&[("a", false), ("b", false)]), [""; 0]);
+        assert_eq!(again(&[("a", false), ("b", true)]), [""; 0]);
+        assert_eq!(again(&[("a", true), ("b", false), ("c", true), ("d", true)]), ["c", "d"]);
     }
 }

@@ -166,13 +166,8 @@ impl Wiring {
     /// The path of one partition.
     pub(crate) fn partition(&self, partition: &Arc<Partition>, source: &SourcePlan, time: &Arc<SourceTime>) {
         let time = Arc::clone(time);
-        let (own, running, store, shards, clock) = (
-            Arc::clone(partition),
-            Arc::clone(&source.running),
-            self.store.clone(),
-            self.shards.clone(),
-            Arc::clone(&self.clock),
-        );
+        let (own, running, store, shards) =
+            (Arc::clone(partition), Arc::clone(&source.running), self.store.clone(), self.shards.clone());
         time.add(Arc::clone(partition));
         self.path(partition, source, "source_partition", move |host, inbox, spec, credits, next| {
             spawn_on(host, inbox, spec, move || {
@@ -184,7 +179,6 @@ impl Wiring {
                     shards: shards.clone(),
                     credits: credits.clone(),
                     next: next.clone(),
-                    clock: Arc::clone(&clock),
                     metrics: PartitionMetrics::new(&own),
                     reading: None,
                     told: None,
@@ -316,6 +310,7 @@ impl Wiring {
                 stuck_after,
                 seen: HashMap::new(),
                 letters: LetterMetrics::new(),
+                gauges: HashMap::new(),
             })
         };
         let handle = spawn(&Host::new("karst-watch")?, spec, make).1;

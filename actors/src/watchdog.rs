@@ -9,7 +9,8 @@ use karst_state::{LaneId, Store};
 use karst_types::{Clock, Offset};
 
 use crate::{
-    metrics::LetterMetrics,
+    metrics::{LetterMetrics, PartitionGauges},
+    partition::Partition,
     protocol::{NoControl, NoData},
     source_time::SourceTime,
     store_shard::Origins,
@@ -32,6 +33,7 @@ pub(crate) struct Watchdog {
     /// What was committed of a partition, and since when it has not moved.
     pub(crate) seen: HashMap<LaneId, (Option<Offset>, Duration)>,
     pub(crate) letters: LetterMetrics,
+    pub(crate) gauges: HashMap<LaneId, PartitionGauges>,
 }
 
 impl Watchdog {
@@ -40,13 +42,19 @@ impl Watchdog {
         self.board.check(now);
         let sources: Vec<_> = self.times.iter().map(|time| time.look(self.clock.now())).collect();
         self.windows.look(&sources);
+        for partition in self.origins.partitions() {
+            let lane = partition.lane();
+            let of_source = sources.iter().filter(|source| source.name == partition.settings.name.as_str());
+            if let Some(time) = of_source.flat_map(|source| &source.partitions).find(|time| time.partition == partition.id) {
+                let gauges = self.gauges.entry(lane).or_insert_with(|| PartitionGauges::new(&partition));
+                gauges.look(&partition, time, self.store.source_reader().outcomes_of(lane), self.clock.now());
+            }
+        }
         for partition in self.origins.lanes() {
             let lane = partition.lane();
             let committed = self.store.committed(lane);
-            // What waits for a dependency is told by its stage; reading again would not bring it back.
-            let waits = !partition.is_waiting() && partition.fetched_through().is_some_and(|fetched| committed < Some(fetched));
             let (before, since) = self.seen.entry(lane).or_insert((committed, now));
-            if !waits || *before != committed {
+            if !is_owed(&partition, committed) || *before != committed {
                 (*before, *since) = (committed, now);
                 partition.set_stalled(false);
             } else if now.saturating_sub(*since) >= self.stuck_after {
@@ -58,6 +66,13 @@ impl Watchdog {
             }
         }
     }
+}
+
+/// Whether something of this partition should come to a commit. What waits for a dependency is told by its stage, what has tripped
+/// by itself; reading again would bring neither back.
+fn is_owed(partition: &Partition, committed: Option<Offset>) -> bool {
+    let under_way = partition.fetched_through().is_some_and(|fetched| committed < Some(fetched));
+    under_way && !partition.is_waiting() && partition.tripped().is_none()
 }
 
 impl Stage for Watchdog {
@@ -83,5 +98,29 @@ impl Stage for Watchdog {
             self.letters.look(counts);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use karst_connectors::SourceSettings;
+    use karst_types::{PartitionId, SourceId};
+
+    use super::*;
+
+    #[test]
+    fn what_is_read_is_owed_unless_a_dependency_is_away_or_too_much_of_it_failed() {
+        let partition = Partition::new(SourceSettings::new("clicks"), SourceId(0), PartitionId(0), false);
+        partition.set_begun(Default::default());
+        assert!(!is_owed(&partition, None), "nothing is read");
+        partition.fetched(Offset(9), Some(1), false);
+        assert!(is_owed(&partition, Some(Offset(8))) && !is_owed(&partition, Some(Offset(9))));
+        partition.set_waiting(true);
+        assert!(!is_owed(&partition, Some(Offset(8))));
+        partition.set_waiting(false);
+        assert!(partition.has_more(), "the others wait for it (max_drift)");
+        partition.trip("too many records fail".to_owned());
+        assert!(!is_owed(&partition, Some(Offset(8))), "a second problem that is none");
+        assert!(!partition.has_more(), "nobody waits for what has stopped");
     }
 }

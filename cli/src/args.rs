@@ -57,8 +57,10 @@ pub enum Command {
     Watermarks(PageArgs),
     /// Print how late the events of a running engine are, and how many each deadline would have judged late
     #[command(after_help = "Example:\n  karst late\n\n\
-        The numbers are exact, and of all events since the state directory was made: choose the least deadline whose\n\
-        number of late events you can live with, and set it as late_arrival_deadline of the source.")]
+        The numbers are exact, of all events since the state directory was made, each judged under the disorder of its time:\n\
+        choose the least deadline whose number of late events you can live with, and set it as late_arrival_deadline of the\n\
+        source. Of a deadline between two of those that are counted, only the range is known. What the resolvers did is\n\
+        counted since the start of the engine.")]
     Late(PageArgs),
     /// Look at records that could not pass, and send them through again once the cause is mended
     #[command(after_help = "Examples:\n  \
@@ -205,9 +207,6 @@ pub enum LetterCommand {
 /// Which dead letters.
 #[derive(Flags, Debug, Clone)]
 pub struct Wanted {
-    /// Of this source
-    #[arg(long)]
-    pub source: Option<String>,
     /// Of this partition
     #[arg(long)]
     pub partition: Option<i32>,
@@ -231,6 +230,9 @@ pub struct LetterArgs {
     /// Where a running engine is.
     #[command(flatten)]
     pub at: UrlArgs,
+    /// Of this source
+    #[arg(long)]
+    pub source: Option<String>,
     /// Which.
     #[command(flatten)]
     pub wanted: Wanted,
@@ -261,7 +263,10 @@ pub struct ReplayArgs {
     /// Where a running engine is.
     #[command(flatten)]
     pub at: UrlArgs,
-    /// Which; the source must be named.
+    /// Of this source
+    #[arg(long)]
+    pub source: String,
+    /// Which.
     #[command(flatten)]
     pub wanted: Wanted,
     /// Print JSON

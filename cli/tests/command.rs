@@ -431,7 +431,17 @@ fn a_configuration_alone_makes_features_that_can_be_queried() {
     let whole = text(&running.ask(&["dead-letters", "show", position]).stdout);
     assert!(whole.contains("stage        stream_resolver") && whole.contains("attempt      1"), "{whole}");
     let nobody = running.ask(&["dead-letters", "replay"]);
-    assert!(!nobody.status.success() && text(&nobody.stderr).contains("which source"), "{}", text(&nobody.stderr));
+    assert!(!nobody.status.success() && text(&nobody.stderr).contains("--source <SOURCE>"), "{}", text(&nobody.stderr));
+    for verb in ["list", "replay"] {
+        let typo = running.ask(&["dead-letters", verb, "--source", "clocks"]);
+        let told = text(&typo.stderr);
+        assert!(
+            !typo.status.success() && told.contains("no source \"clocks\" is known; there is \"clicks\""),
+            "{verb}: {told}"
+        );
+    }
+    let none = running.ask(&["dead-letters", "list", "--source", "clicks", "--reason", "panicked"]);
+    assert_eq!(text(&none.stdout), "none\n");
     let asked = text(&running.ask(&["dead-letters", "replay", "--source", "clicks"]).stdout);
     assert!(asked.starts_with("2 letters are being replayed"), "{asked}");
     let again = || serde_json::from_slice::<Json>(&running.ask(&["dead-letters", "list", "--json"]).stdout).unwrap();

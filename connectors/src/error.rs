@@ -22,7 +22,8 @@ pub enum Error {
     /// The records from here on have been deleted: retention was faster than we were.
     #[error(
         "records are missing: {position} is wanted, but the log of that partition now starts at {low}; records from {} up to {} \
-         are gone and cannot be applied", .position.offset, .low.0 - 1
+         are gone and cannot be applied; hint: bring the log back, or accept the loss: with another name for the source, or an empty \
+         state directory, what is left is read by its start setting", .position.offset, .low.0 - 1
     )]
     SourceGap {
         /// What was wanted.
@@ -33,7 +34,8 @@ pub enum Error {
     /// The log is shorter than what was already read: it was deleted and made anew, or truncated.
     #[error(
         "the log went backwards: {position} is wanted, but the log of that partition ends at {high}; the topic or file was \
-         deleted and made anew, or truncated"
+         deleted and made anew, or truncated; hint: bring the log back, or, if it is a new log, give the source another name, or begin \
+         with an empty state directory: then it is read by its start setting"
     )]
     SourceRegressed {
         /// What was wanted.
@@ -170,7 +172,14 @@ mod tests {
         assert_eq!(
             gap.to_string(),
             "records are missing: clicks[3]@7 is wanted, but the log of that partition now starts at 10; records from 7 up to 9 are \
-             gone and cannot be applied"
+             gone and cannot be applied; hint: bring the log back, or accept the loss: with another name for the source, or an empty \
+             state directory, what is left is read by its start setting"
+        );
+        let position = Position { source: "clicks".into(), partition: PartitionId(3), offset: Offset(7) };
+        let regressed = Error::SourceRegressed { position, high: Offset(2) }.to_string();
+        assert!(
+            regressed.contains("clicks[3]@7") && regressed.contains("ends at 2") && regressed.contains("hint: "),
+            "{regressed}"
         );
         assert_eq!((gap.domain(), gap.retry()), (Domain::External, Retry::Never));
         let one = Error::Config { name: "clicks".into(), problems: vec!["no topic".into()] };

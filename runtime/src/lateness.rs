@@ -78,20 +78,25 @@ mod tests {
         /// S4 read literally over the log: same late set whatever the batch borders and wherever the engine restarted.
         #[test]
         fn every_batching_and_every_restart_finds_the_same_late_events(
-            events in prop::collection::vec(-1_000i64..1_000, 0..60), deadline in 0i64..400, batch in 1usize..7,
+            records in prop::collection::vec((prop::option::of(-1_000i64..1_000), -1_000i64..1_000), 0..60),
+            deadline in 0i64..400, disorder in 0i64..200, skew in 0i64..500, batch in 1usize..7,
         ) {
-            let deadline = TimeSpan::from_micros(deadline);
-            let naive: Vec<bool> = (0..events.len())
-                .map(|index| events[..index].iter().max().is_some_and(|max| max - events[index] > deadline.micros()))
+            let event = |(event, broker): (Option<i64>, i64)| event.unwrap_or(broker);
+            let naive: Vec<bool> = (0..records.len())
+                .map(|index| {
+                    let before = records[..index].iter().map(|record| event(*record).min(record.1 + skew)).max();
+                    before.is_some_and(|max| max - disorder - event(records[index]) > deadline)
+                })
                 .collect();
+            let [deadline, disorder, skew] = [deadline, disorder, skew].map(TimeSpan::from_micros);
             let mut late = Vec::new();
             let mut stored = None;
-            for records in events.chunks(batch) {
+            for records in records.chunks(batch) {
                 let mut log = LogWatermark::restored(stored);
-                for event in records {
-                    let judged = verdict(EventTime(*event), log.watermark(TimeSpan::ZERO), deadline);
-                    late.push(judged != Verdict::OnTime);
-                    log.observe(EventTime(*event), BrokerTime(*event), TimeSpan::ZERO);
+                for record in records {
+                    let at = EventTime(event(*record));
+                    late.push(verdict(at, log.watermark(disorder), deadline) != Verdict::OnTime);
+                    log.observe(at, BrokerTime(record.1), skew);
                 }
                 stored = log.stored();
             }

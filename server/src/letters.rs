@@ -51,10 +51,11 @@ impl Wanted {
 }
 
 fn refused(error: &karst::Error) -> Fault {
-    let status = match error.domain() {
-        Domain::User => 400,
-        Domain::External => 503,
-        Domain::Internal => 500,
+    let status = match (error, error.domain()) {
+        (karst::Error::UnknownSource { .. }, _) => 404,
+        (_, Domain::User) => 400,
+        (_, Domain::External) => 503,
+        (_, Domain::Internal) => 500,
     };
     Fault::new(status, error.to_string())
 }

@@ -54,6 +54,10 @@ fn a_partition_that_fails_too_often_stops_and_says_so_and_goes_on_after_the_limi
             until("what was before is stored", || outcomes(&engine).dead_letters == 20).await;
             let committed = || handle.status().sources[0].partitions[0].committed.map(|offset| offset.0);
             until("it is committed", || committed() == Some(319)).await;
+            until("the doctor names it", || handle.watermarks()[0].why.contains("ticks[0] stands still: too many")).await;
+            let doctor = &handle.watermarks()[0];
+            assert!(doctor.hint.contains("raise max_failing_percent"), "{doctor:?}");
+            assert!(doctor.partitions[0].fault.as_ref().is_some_and(|why| why.contains("max_failing_percent")), "{doctor:?}");
             engine.shutdown().await?;
         }
         let careless = source.clone().max_failing_percent(100);
@@ -61,6 +65,29 @@ fn a_partition_that_fails_too_often_stops_and_says_so_and_goes_on_after_the_limi
         engine.drain().await?;
         let sums = outcomes(&engine);
         assert_eq!((sums.records, sums.applied, sums.dead_letters), (2_000, 1_300, 700));
+        engine.shutdown().await
+    })
+    .unwrap();
+}
+
+/// One tick a second, so far apart that the good partition has to wait for the mad one as long as that is read.
+#[test]
+fn the_others_do_not_wait_for_a_partition_that_has_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    karst::run(async {
+        let source = MemorySource::json("ticks").partitions(2).batch_records(10).max_drift("10s");
+        for second in 0..1_000 {
+            let (at, good) = (BrokerTime::from_secs(second), json!({ "id": "x" }).to_string());
+            source.send_to(PartitionId(0), at, None, Some(if second < 300 { good.as_bytes() } else { b"mad" })).await?;
+            source.send_to(PartitionId(1), at, None, Some(good.as_bytes())).await?;
+        }
+        let careful = source.clone().max_failing_percent(10).failing_window(200);
+        let settings = karst::EngineSettings { credits: 4, ..small() };
+        let engine = Engine::builder(dir.path()).settings(settings).source(careful).resolver(on_tick).start().await?;
+        let handle = engine.handle();
+        until("it says that it stopped", || told(&handle)).await;
+        until("the other partition comes to its end", || outcomes(&engine).applied == 300 + 1_000).await;
+        drop(handle);
         engine.shutdown().await
     })
     .unwrap();

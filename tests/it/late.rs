@@ -1,12 +1,12 @@
 //! Which events are late depends on the log of their partition alone: not on how it is cut into batches, nor on which partition
 //! was read first, nor on stops, crashes and replays, nor on the late lane.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path};
 
 use karst::{BrokerTime, LateLane, PartitionId, Reason, SourceLateness, prelude::*};
 use serde_json::json;
 
-use crate::world::{Random, column, outcomes, small, stored, until};
+use crate::world::{Random, column, once_unlocked, outcomes, small, stored, until};
 
 const DEADLINE_S: i64 = 60;
 const DISORDER_S: i64 = 7;
@@ -88,16 +88,10 @@ pub(crate) fn source(batch: usize, lane: LateLane) -> MemorySource {
 }
 
 pub(crate) async fn start(dir: &Path, source: &MemorySource) -> karst::Result<Engine> {
-    let mut tries = 0;
-    loop {
-        let mut settings = small();
-        settings.store.commit_interval = TimeSpan::from_millis(2);
-        match Engine::builder(dir).settings(settings).source(source.clone()).resolver(on_step).start().await {
-            Err(_) if tries < 4_000 => tries += 1, // the threads of a dropped engine still hold the directory
-            started => return started,
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let mut settings = small();
+    settings.store.commit_interval = TimeSpan::from_millis(2);
+    let engine = || Engine::builder(dir).settings(settings.clone()).source(source.clone()).resolver(on_step);
+    once_unlocked(async || engine().start().await).await
 }
 
 /// Sends the logs, their partitions mixed by chance, and lets the engine end every now and then.

@@ -11,6 +11,7 @@ mod diagram;
 mod formats;
 mod future;
 mod gate;
+mod gauges;
 mod hello;
 mod late;
 mod late_resolvers;

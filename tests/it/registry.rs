@@ -104,6 +104,9 @@ async fn a_registry_that_is_away_pauses_the_partition_and_no_record_is_blamed() 
             health.problems.iter().any(|problem| problem.what.starts_with("parse_stage") && problem.why.contains(&url))
         };
         until("health names the registry", named).await;
+        let doctor = || handle.watermarks().into_iter().next().unwrap();
+        until("so does the doctor", || doctor().why.contains("payments[0] waits for a schema registry")).await;
+        assert!(doctor().hint.contains("karst health"), "{:?}", doctor());
         let tries = stub.requests();
         until("it is asked again", || stub.requests() > tries + 1).await;
         assert_eq!(outcomes(&engine), Outcomes::default(), "{mode:?}: nothing is decided");

@@ -18,7 +18,7 @@ use karst::{
 };
 use serde_json::json;
 
-use crate::world::{column, outcomes, small};
+use crate::world::{column, once_unlocked, outcomes, small, until};
 
 const PARTITIONS: i64 = 3;
 const RECORDS: i64 = 300; // in each partition
@@ -92,21 +92,18 @@ async fn filled() -> karst::Result<MemorySource> {
 }
 
 async fn start(dir: &Path, source: &MemorySource, resolver: OnOrder) -> karst::Result<Engine> {
-    // An engine that was dropped may hold its directory for a moment.
-    loop {
-        let resolver = OnOrder { limit: Arc::clone(&resolver.limit) };
-        let builder = Engine::builder(dir).settings(small()).features::<Sale>();
-        match builder.source(source.clone()).resolver(resolver).start().await {
-            Err(karst::Error::State(error)) if matches!(*error, karst::state::Error::Locked { .. }) => {
-                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-            }
-            started => return started,
-        }
-    }
+    let again = || OnOrder { limit: Arc::clone(&resolver.limit) };
+    let engine = || Engine::builder(dir).settings(small()).features::<Sale>().source(source.clone());
+    once_unlocked(async || engine().resolver(again()).start().await).await
 }
 
 fn all(limit: usize) -> LetterFilter {
     LetterFilter { limit, ..LetterFilter::source("orders") }
+}
+
+fn replayed(engine: &EngineHandle) -> usize {
+    let letters = engine.dead_letters("orders", 10_000).unwrap();
+    letters.iter().filter(|letter| matches!(letter.state, LetterState::Replayed(_))).count()
 }
 
 fn sums(applied: i64, dead: i64) -> Outcomes {
@@ -160,12 +157,13 @@ fn letters_replayed_after_a_fix_have_one_effect_each_whatever_ends_the_engine_an
         for round in 0..12 {
             let engine = start(dir.path(), &source, OnOrder::upto(1_000)).await?;
             let handle = engine.handle();
+            let before = replayed(&handle);
             let filter = LetterFilter { reason: Some(Reason::ResolverError), ..all(20) };
             let (first, second) = futures_join(handle.replay(&filter), handle.replay(&filter)).await;
             let queued = first?.queued + second?.queued;
             assert!(queued <= 40, "{queued}");
-            if round % 3 == 0 {
-                tokio::time::sleep(std::time::Duration::from_millis(round)).await; // somewhere in the middle
+            if round % 3 == 0 && queued > 0 {
+                until("it is in the middle of them", || replayed(&handle) > before).await;
             }
         }
         let engine = start(dir.path(), &source, OnOrder::upto(1_000)).await?;

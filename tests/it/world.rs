@@ -19,6 +19,19 @@ pub(crate) fn small() -> EngineSettings {
     settings
 }
 
+/// Starts an engine on a directory that one that was dropped a moment ago may hold until its threads have noticed. Every other
+/// error is one.
+pub(crate) async fn once_unlocked(start: impl AsyncFn() -> karst::Result<Engine>) -> karst::Result<Engine> {
+    loop {
+        match start().await {
+            Err(karst::Error::State(error)) if matches!(*error, karst::state::Error::Locked { .. }) => {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            started => return started,
+        }
+    }
+}
+
 /// What became of the records, all sources together. Conserved, or the test ends here.
 #[track_caller]
 pub(crate) fn outcomes(engine: &Engine) -> Outcomes {

@@ -11,6 +11,7 @@
 #[path = "../../examples/flights/data.rs"]
 mod data;
 #[path = "../../examples/flights/declare.rs"]
+#[allow(dead_code)] // these tests need not all of its resolvers
 mod declare;
 #[path = "../../examples/flights/oracle.rs"]
 mod oracle;

@@ -84,6 +84,9 @@ impl FromStr for TimeSpan {
             Some(rest) => (true, rest),
             None => (false, text),
         };
+        if negative && rest.is_empty() {
+            return wrong("a number is missing");
+        }
         let mut seen = [false; UNITS.len()];
         let mut micros: i64 = 0;
         while !rest.is_empty() {
@@ -213,7 +216,9 @@ mod tests {
             assert_eq!(text.parse(), Ok(TimeSpan::from_secs(secs)), "{text}");
         }
         assert_eq!("infinity".parse(), Ok(TimeSpan::INFINITY));
-        for wrong in ["10 m", "1.5h", "30", "1y", "1mo", "1D", "1h1h", "m", "99999999999999999999s", "9223372036854775807w"] {
+        for wrong in
+            ["10 m", "1.5h", "30", "1y", "1mo", "1D", "1h1h", "m", "-", "99999999999999999999s", "9223372036854775807w"]
+        {
             assert!(wrong.parse::<TimeSpan>().is_err(), "{wrong} was taken");
         }
     }

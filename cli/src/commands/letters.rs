@@ -22,7 +22,7 @@ pub(crate) fn letters(command: &LetterCommand) -> Result<ExitCode, Report> {
 
 fn listed(args: &LetterArgs) -> Result<ExitCode, Report> {
     let mut query = format!("limit={}&replayed={}", args.wanted.limit, args.replayed);
-    for (name, value) in fields(&args.wanted) {
+    for (name, value) in args.source.iter().map(|source| ("source", source.clone())).chain(fields(&args.wanted)) {
         query.push_str(&format!("&{name}={}", encoded(&value)));
     }
     let answer = ok(Client::new(&args.at)?.get(&format!("/v1/dead-letters?{query}"))?)?;
@@ -37,6 +37,10 @@ fn listed(args: &LetterArgs) -> Result<ExitCode, Report> {
     };
     let answer = answer.json()?;
     let rows: Vec<Vec<String>> = list(&answer["letters"]).map(row).collect();
+    if rows.is_empty() {
+        say("none");
+        return Ok(ExitCode::SUCCESS);
+    }
     say(table(&headings, &rows));
     if rows.len() == args.wanted.limit {
         say(format_args!("the first {}; --limit shows more", rows.len()));
@@ -47,7 +51,6 @@ fn listed(args: &LetterArgs) -> Result<ExitCode, Report> {
 /// Those filters that were given, as the wire has them.
 fn fields(wanted: &Wanted) -> Vec<(&'static str, String)> {
     let given = [
-        ("source", wanted.source.clone()),
         ("partition", wanted.partition.map(|partition| partition.to_string())),
         ("reason", wanted.reason.clone()),
         ("from", wanted.from.map(|offset| offset.to_string())),
@@ -106,7 +109,8 @@ fn position(text: &str) -> Option<(&str, i32, i64)> {
 }
 
 fn replayed(args: &ReplayArgs) -> Result<ExitCode, Report> {
-    let Wanted { source, partition, reason, from, through, limit } = &args.wanted;
+    let source = &args.source;
+    let Wanted { partition, reason, from, through, limit } = &args.wanted;
     let body = json!({
         "source": source, "partition": partition, "reason": reason, "from": from, "through": through, "limit": limit,
     });

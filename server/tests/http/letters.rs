@@ -155,5 +155,11 @@ fn what_is_asked_wrongly_is_refused_with_what_and_why() {
     }
     let nowhere = site.get("/v1/dead-letters/clicks/0/7");
     assert_eq!((nowhere.status, nowhere.detail().contains("clicks[0]@7")), (404, true), "{}", nowhere.body);
-    assert_eq!(replay(&site, &json!({"source": "nobody"})), queued(0));
+    for reply in
+        [site.get("/v1/dead-letters?source=nobody"), site.post_to("/v1/dead-letters/replay", r#"{"source": "nobody"}"#)]
+    {
+        assert_eq!(reply.status, 404, "{}", reply.body);
+        let (detail, known) = (reply.detail(), "no source \"nobody\" is known; there ");
+        assert!(detail.contains(known) && detail.contains("\"clicks\""), "{detail}");
+    }
 }

@@ -84,6 +84,12 @@ fn timestamp(message: &DynamicMessage) -> Option<i128> {
     Some(i128::from(seconds) * 1_000_000 + i128::from(nanos).div_euclid(1_000))
 }
 
+/// Found by fuzzing: beyond this, a time used to become the last moment that there is.
+fn in_range(micros: i128) -> Result<i64, Error> {
+    i64::try_from(micros)
+        .map_err(|_| Error::custom("google.protobuf.Timestamp: expected at most 64 bits of microseconds, got more"))
+}
+
 /// Whether it is one of the messages around a single value, such as `google.protobuf.Int64Value`.
 fn is_wrapper(message: &DynamicMessage) -> bool {
     let descriptor = message.descriptor();
@@ -112,12 +118,7 @@ impl<'de> Deserializer<'de> for Value<'_> {
                 None => visitor.visit_i32(*number),
             },
             Proto::Message(message) => match timestamp(message) {
-                Some(micros) => {
-                    let micros = i64::try_from(micros).map_err(|_| {
-                        Error::custom("google.protobuf.Timestamp: expected a time within 64 bits of microseconds, got one beyond")
-                    })?;
-                    visitor.visit_string(iso(micros))
-                }
+                Some(micros) => visitor.visit_string(iso(in_range(micros)?)),
                 None if is_wrapper(message) => {
                     let field = message.descriptor().fields().next().ok_or_else(|| Error::custom("an empty wrapper"))?;
                     Value { value: message.get_field(&field), kind: &field.kind() }.deserialize_any(visitor)
@@ -147,7 +148,7 @@ impl<'de> Deserializer<'de> for Value<'_> {
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Error> {
         match &*self.value {
             Proto::Message(message) if name == EVENT_TIME => match timestamp(message) {
-                Some(micros) => visitor.visit_i128(micros),
+                Some(micros) => visitor.visit_i128(i128::from(in_range(micros)?)),
                 None => visitor.visit_newtype_struct(self),
             },
             _ => visitor.visit_newtype_struct(self),

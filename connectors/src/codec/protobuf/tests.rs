@@ -229,6 +229,20 @@ fn a_field_that_was_not_written_is_the_records_fault_and_one_that_is_not_describ
     assert_eq!(decoded::<Strange>(format(), &[]).unwrap_err().0, Reason::SchemaIncompatible);
 }
 
+/// Found by fuzzing: it was read as the last moment that there is.
+#[test]
+fn a_timestamp_beyond_64_bits_of_microseconds_is_the_records_fault() {
+    let format = || Format::protobuf().proto(PROTO, "shop.Payment");
+    for seconds in [i64::MAX, i64::MIN, i64::MAX / 1_000_000 + 1] {
+        let payment = Payment { at: Some(Timestamp { seconds, nanos: 0 }), ..Payment::default() };
+        let (reason, error) = decoded::<Described>(format(), &payment.encode_to_vec()).unwrap_err();
+        assert_eq!(reason, Reason::SchemaMismatch);
+        assert!(error.contains("google.protobuf.Timestamp"), "{error}");
+    }
+    let last = Payment { at: Some(Timestamp { seconds: i64::MAX / 1_000_000, nanos: 0 }), ..Payment::default() };
+    assert!(decoded::<Described>(format(), &last.encode_to_vec()).is_ok());
+}
+
 #[test]
 fn wrong_descriptions_are_problems_that_say_what_there_is() {
     let problems = Format::from(Format::protobuf().proto(PROTO, "Payment")).problems();
