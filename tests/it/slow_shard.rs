@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     gate::Gate,
-    world::{child, column, is_child, outcomes, small, succeeded, until},
+    world::{child, column, is_child, outcomes, small, succeeded, until_or},
 };
 
 const CREDITS: usize = 3;
@@ -54,7 +54,8 @@ async fn hold_a_shard() -> karst::Result<()> {
     };
     let partitions = || handle.status().sources[0].partitions.clone();
     let watch = async {
-        until("a partition is paused", || partitions().iter().any(|partition| partition.paused)).await;
+        let paused = || partitions().iter().any(|partition| partition.paused);
+        until_or("a partition is paused", paused, || format!("{:?}", partitions())).await;
         for partition in partitions() {
             let read = partition.fetched.map_or(0, |offset| offset.0 as usize + 1);
             assert!(read <= READ_MAX, "{read} records of {} are on their way", partition.partition);
@@ -67,8 +68,7 @@ async fn hold_a_shard() -> karst::Result<()> {
         drop(closed);
         Ok::<(), karst::Error>(())
     };
-    let (sent, watched) = tokio::join!(send, watch);
-    sent.and(watched)?;
+    tokio::try_join!(send, watch)?;
     engine.drain().await?;
     assert_eq!(column(&handle, "work", "done").len(), 2 * RECORDS);
     assert_eq!(outcomes(&engine).applied, 2 * RECORDS as u64);

@@ -56,13 +56,19 @@ pub(crate) fn column(engine: &EngineHandle, class: &str, feature: &str) -> BTree
 }
 
 /// Waits until something holds, at most a minute.
-pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, holds: impl FnMut() -> bool) {
+    until_or(what, holds, String::new).await;
+}
+
+/// The same; if it never does, the failure says how things stand.
+pub(crate) async fn until_or(what: &str, mut holds: impl FnMut() -> bool, stand: impl FnOnce() -> String) {
     let wait = async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap_or_else(|_| panic!("a minute went by before {what}"));
+    let waited = tokio::time::timeout(Duration::from_secs(60), wait).await;
+    waited.unwrap_or_else(|_| panic!("a minute went by before {what}; {}", stand()));
 }
 
 /// Whether this process is a child that [`child`] made.

@@ -77,7 +77,9 @@ fn letters_are_found_shown_and_replayed_also_when_their_source_is_gone_for_a_whi
     assert_eq!(offsets(&site, "?source=orders&partition=0&limit=2"), [1, 3]);
     assert_eq!(offsets(&site, "?reason=resolver_error"), [1, 5]);
     assert_eq!(offsets(&site, "?from=3&through=4"), [3, 4]);
-    assert_eq!(offsets(&site, "?source=clicks"), [0; 0]);
+    let unknown = site.get("/v1/dead-letters?source=clicks");
+    assert_eq!(unknown.status, 404, "{}", unknown.body);
+    assert!(unknown.detail().contains("orders"), "it names those that are: {}", unknown.detail());
     assert_eq!(offsets(&site, "?partition=1"), [0; 0]);
 
     let mut letter = site.get("/v1/dead-letters/orders/0/1").json();
