@@ -375,6 +375,7 @@ impl EngineHandle {
             health.partitions.iter().all(|partition| partition.next.is_some() && partition.next >= partition.end)
         });
         at_end
+            && inner.store.rows_written()
             && inner.wiring.origins.lanes().iter().all(|partition| {
                 let fetched = partition.fetched_through();
                 partition.caught_up() && (fetched.is_none() || inner.store.committed(partition.lane()) >= fetched)

@@ -104,12 +104,15 @@ impl Stage for ShardRouter {
             Some(Replayed { partition: batch.updates.partition(), offset: batch.record, was: replay.was, outcome })
         });
         let stored_at = self.clock.now();
+        let disorder = self.partition.settings.disorder;
+        let seen = batch.watermark.max_event_time.filter(|_| batch.passage.replay.is_none());
+        let watermark = seen.map(|newest| newest.minus(disorder));
         let empty = Updates::new(self.partition.source, self.partition.id);
         let parts = parts.unwrap_or_else(|| vec![std::mem::replace(&mut batch.updates, empty)]);
         let closed = |_| StageError::broken("a shard has been stopped");
         for (shard, updates) in self.shards.shards.iter().zip(parts) {
             let credit = Some(Box::new(batch.passage.credit.clone()) as _);
-            shard.send(ShardMessage(ShardBatch { head, updates, stored_at, credit })).await.map_err(closed)?;
+            shard.send(ShardMessage(ShardBatch { head, updates, stored_at, watermark, credit })).await.map_err(closed)?;
         }
         let facts = SourceBatch {
             head,

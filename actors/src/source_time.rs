@@ -145,6 +145,7 @@ impl SourceTime {
         time.waits_outside = partition.is_waiting();
         time.paused = health.map_or_else(|| partition.is_paused(), |health| health.paused);
         time.read_through = fetched;
+        time.applied = self.store.applied_watermark(partition.lane());
         time
     }
 
@@ -178,6 +179,17 @@ pub struct SourceWatermark {
     pub partitions: Vec<PartitionTime>,
 }
 
+impl SourceWatermark {
+    /// How far the source is as of what is applied, be it committed or not, but not beyond its newest event. Whatever comes to a shard
+    /// after this is behind it in the log of its partition: it is late or newer.
+    pub(crate) fn applied(&self) -> Option<EventTime> {
+        let read = self.partitions.iter().filter(|partition| partition.state != PartitionState::Unassigned);
+        let least = read.map(PartitionTime::applied_reach).min().flatten();
+        let newest = self.partitions.iter().filter_map(|partition| partition.watermark.max(partition.applied)).max()?;
+        Some(self.watermark.max(least)?.min(newest))
+    }
+}
+
 /// How far the event time of a partition has come.
 #[derive(Clone, Debug)]
 pub struct PartitionTime {
@@ -205,6 +217,8 @@ pub struct PartitionTime {
     pub(crate) tripped: bool,
     /// It waits for a dependency of its format, such as a schema registry.
     waits_outside: bool,
+    /// Its log watermark, as of what every shard has applied in this run.
+    pub(crate) applied: Option<EventTime>,
     /// Backpressure has paused it.
     pub(crate) paused: bool,
 }
@@ -222,10 +236,15 @@ impl PartitionTime {
             fault: None,
             read_through: None,
             at_end_unconfirmed: false,
+            applied: None,
             tripped: false,
             waits_outside: false,
             paused: false,
         }
+    }
+    /// How far it has come as of what is applied, be it committed or not.
+    fn applied_reach(&self) -> Option<EventTime> {
+        self.reach.max(self.applied)
     }
     fn view(&self) -> PartitionView {
         PartitionView { partition: self.partition, state: self.state, watermark: self.watermark }

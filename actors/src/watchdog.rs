@@ -19,7 +19,7 @@ use crate::{
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Where there are windows, whose tiles are rolled up as time goes on.
-const LOOK_EVERY_WINDOWS: Duration = Duration::from_millis(100);
+const LOOK_EVERY_WINDOWS: Duration = Duration::from_millis(20);
 
 pub(crate) struct Watchdog {
     /// Whose progress is looked at, so that its metrics are up to date.

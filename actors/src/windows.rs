@@ -1,7 +1,8 @@
 //! Windowed features on the path: from their declarations to what shards keep, what drives it, and how it is read.
 //!
-//! Roll-over and expiry are driven by the least progress watermark of the sources that write a class, but never by the clock alone: a
-//! source that has nothing more to say is as far as its newest event. So a replay of last year keeps last year's windows.
+//! Roll-over and expiry are driven by the least progress watermark of the sources that write a class, as of what every shard has applied,
+//! but never by the clock alone: a source that has nothing more to say is as far as its newest event. So a replay of last year keeps last
+//! year's windows.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -103,7 +104,7 @@ impl WindowClock {
             return;
         }
         let reached: HashMap<&str, Option<EventTime>> =
-            sources.iter().map(|source| (source.name.as_str(), reached(source))).collect();
+            sources.iter().map(|source| (source.name.as_str(), source.applied())).collect();
         for (class, names) in &self.classes {
             let least = names.iter().map(|name| reached.get(name.as_str()).copied().flatten()).min().flatten();
             if let Some(watermark) = least {
@@ -111,10 +112,4 @@ impl WindowClock {
             }
         }
     }
-}
-
-/// The progress watermark of a source, but not beyond its newest event.
-fn reached(source: &SourceWatermark) -> Option<EventTime> {
-    let newest = source.partitions.iter().filter_map(|partition| partition.watermark).max()?;
-    Some(source.watermark?.min(newest))
 }

@@ -95,7 +95,8 @@ fn main() {
                 lane_seq: number as u64 + 1,
                 through: Offset(number as i64 * 1024 + 1023),
             };
-            let mut message = ShardBatch { head, updates, stored_at: ProcessingTime(number as i64), credit: None };
+            let mut message =
+                ShardBatch { head, updates, stored_at: ProcessingTime(number as i64), watermark: None, credit: None };
             let before = Instant::now();
             assert!(matches!(writer.apply(&mut message), Ok(Applied::Applied { new: 1024, .. })));
             applying += before.elapsed();

@@ -33,7 +33,11 @@ pub struct FrozenCommit {
 }
 
 pub(crate) enum Content {
-    Rows { copied: Copied, history: Entry },
+    /// `copied`: the rows, if this commit is to write them.
+    Rows {
+        copied: Option<Copied>,
+        history: Entry,
+    },
     Source(SourceContent),
 }
 
@@ -79,15 +83,17 @@ impl CommitWriter {
         let (mut rows, mut history_bytes) = (0, 0);
         let version = match (content, &self.source) {
             (Content::Rows { copied, mut history }, _) => {
-                let size = copied.bytes.len() + 8 * copied.rows.len() + history.len();
+                let size = copied.as_ref().map_or(0, |copied| copied.bytes.len() + 8 * copied.rows.len()) + history.len();
                 self.core.commit(generation, seq, &positions, size, |batch, state, rocks| {
                     if let Some(newest) = history.newest() {
                         history_bytes = put_history(batch, state, &mut history, newest);
                     }
-                    self.trim(batch, state, rocks, history.newest())?;
-                    rows = copied.rows.len();
-                    put_rows(batch, &copied);
-                    Ok(())
+                    if let Some(copied) = copied {
+                        rows = copied.rows.len();
+                        put_rows(batch, &copied);
+                        state.rows = seq;
+                    }
+                    self.trim(batch, state, rocks, history.newest())
                 })?
             }
             (Content::Source(content), Some(source)) => {
@@ -107,7 +113,8 @@ impl CommitWriter {
         Ok(Committed { version, positions, rows, history_bytes, generation })
     }
 
-    /// Drops entries that every durable reader has read; if there is none, those beyond the retention.
+    /// Drops entries that every durable reader has read; if there is none, those beyond the retention. Never those that the rows on
+    /// disk do not hold.
     fn trim(&self, batch: &mut WriteBatch, state: &mut CommitState, rocks: &Rocks, now: Option<ProcessingTime>) -> Result<()> {
         let settings = self.core.settings();
         let cursor = self.core.slowest_cursor();
@@ -129,7 +136,7 @@ impl CommitWriter {
             let entry = keys::number_of(key).zip(bytes::u64(&mut rest)).zip(bytes::i64(&mut rest));
             let ((seq, size), stored_at) = entry.ok_or_else(|| rocks.corrupt("the sizes of the changelog"))?;
             log.oldest = seq;
-            if trimmed == TRIM_MAX || !goes(&log, seq, stored_at) {
+            if trimmed == TRIM_MAX || seq > state.rows || !goes(&log, seq, stored_at) {
                 return Ok(false);
             }
             batch.delete(key);

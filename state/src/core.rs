@@ -11,11 +11,11 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
 };
 
-use karst_types::{Clock, Offset};
+use karst_types::{Clock, EventTime, Offset};
 use parking_lot::{Mutex, RwLock};
 use rocksdb::WriteBatch;
 
@@ -48,11 +48,16 @@ pub(crate) struct CommitState {
     pub(crate) dead: DeadState,
     /// The number of the next entry of a replay log.
     pub(crate) replay_next: u64,
+    /// The commit up to which rows on disk hold everything; what came after is in the history alone.
+    pub(crate) rows: u64,
     since_sync: u64,
     since_flush: u64,
 }
 
 impl CommitState {
+    fn rows_behind(&self) -> bool {
+        self.rows < self.version.seq
+    }
     /// This commit is to be on stable storage before anyone relies on it.
     pub(crate) fn sync_now(&mut self) {
         self.since_sync = SYNC_EVERY;
@@ -87,6 +92,7 @@ type Positions = HashMap<LaneId, Held>;
 pub(crate) struct Start {
     pub(crate) generation: u64,
     pub(crate) seq: u64,
+    pub(crate) rows: u64,
     pub(crate) positions: Vec<(LaneId, Offset)>,
 }
 
@@ -101,6 +107,9 @@ pub(crate) struct Core {
     positions: RwLock<Positions>,
     newest: RwLock<ChangeVersion>,
     oldest_change: AtomicU64,
+    rows_behind: AtomicBool,
+    /// The log watermark of each lane, as of what is applied.
+    applied_watermarks: Mutex<HashMap<LaneId, EventTime>>,
     cursors: Mutex<BTreeMap<String, u64>>,
     generation: AtomicU64,
     pub(crate) hot: HotSet,
@@ -144,6 +153,8 @@ impl Core {
             positions: RwLock::default(),
             newest: RwLock::default(),
             oldest_change: AtomicU64::new(1),
+            rows_behind: AtomicBool::new(false),
+            applied_watermarks: Mutex::default(),
             cursors: Mutex::default(),
             generation: AtomicU64::new(0),
             hot: HotSet::new(hot_bytes),
@@ -219,6 +230,7 @@ impl Core {
     fn adopt(&self, loaded: Loaded, state: &mut CommitState) {
         *self.newest.write() = loaded.state.version;
         self.oldest_change.store(loaded.state.log.oldest, SeqCst);
+        self.rows_behind.store(loaded.state.rows_behind(), SeqCst);
         *self.positions.write() = loaded.positions;
         *self.cursors.lock() = loaded.cursors;
         *state = loaded.state;
@@ -241,10 +253,11 @@ impl Core {
             self.adopt(loaded, &mut state);
         }
         self.hot.clear();
+        self.applied_watermarks.lock().clear();
         self.with_rocks(reload)?;
         self.poison.clear();
         let positions = self.positions.read().iter().map(|(lane, held)| (*lane, held.committed)).collect();
-        Ok(Start { generation, seq: state.version.seq, positions })
+        Ok(Start { generation, seq: state.version.seq, rows: state.rows, positions })
     }
 
     /// Whether `generation` may still write.
@@ -308,6 +321,7 @@ impl Core {
             }
             fill(&mut batch, &mut next, rocks)?;
             batch.put(keys::meta("seq"), seq.to_le_bytes());
+            batch.put(keys::meta("rows"), next.rows.to_le_bytes());
             batch.put(keys::ring(ring::slot(seq)), seq.to_le_bytes());
             batch.put(keys::meta("log"), [next.log.oldest.to_le_bytes(), next.log.bytes.to_le_bytes()].concat());
             #[cfg(test)]
@@ -321,6 +335,7 @@ impl Core {
         self.make_stable(&mut next, positions).map_err(|error| self.stop(error))?;
         *self.newest.write() = next.version;
         self.oldest_change.store(next.log.oldest, SeqCst);
+        self.rows_behind.store(next.rows_behind(), SeqCst);
         *state = next;
         self.metrics.commits.increment(1);
         self.metrics.commit_seconds.record(self.clock.elapsed().saturating_sub(started).as_secs_f64());
@@ -366,6 +381,21 @@ impl Core {
     }
     pub(crate) fn oldest_change(&self) -> u64 {
         self.oldest_change.load(SeqCst)
+    }
+    /// Notes how far a lane has come; it never goes back.
+    pub(crate) fn set_applied_watermark(&self, lane: LaneId, watermark: Option<EventTime>) {
+        if let Some(watermark) = watermark {
+            let mut all = self.applied_watermarks.lock();
+            let known = all.entry(lane).or_insert(watermark);
+            *known = watermark.max(*known);
+        }
+    }
+    pub(crate) fn applied_watermark(&self, lane: LaneId) -> Option<EventTime> {
+        self.applied_watermarks.lock().get(&lane).copied()
+    }
+    /// Whether something is committed that rows on disk do not hold yet.
+    pub(crate) fn rows_behind(&self) -> bool {
+        self.rows_behind.load(SeqCst)
     }
     /// What is committed of a partition.
     pub(crate) fn committed(&self, lane: LaneId) -> Option<Offset> {
@@ -419,6 +449,7 @@ fn load_state(rocks: &Rocks) -> Result<CommitState> {
     let mut state = CommitState::default();
     state.version.seq = number("seq")?.unwrap_or(0);
     state.replay_next = number("replay")?.unwrap_or(0);
+    state.rows = number("rows")?.unwrap_or(state.version.seq); // a directory from before it was said: every commit wrote its rows
     state.version.incarnation = number("incarnation")?.ok_or_else(|| rocks.corrupt("meta entry \"incarnation\""))?;
     if let Some(log) = read("log")? {
         let mut rest = &log[..];

@@ -6,7 +6,7 @@
 //! d source partition offset   dead letter             (source shard)
 //! k source partition          lateness                (source shard)
 //! l seq                       size of changelog entry (feature shards)
-//! m name                      meta: format, store, shard, shards, hash, incarnation, boot, seq, log, dead, replay
+//! m name                      meta: format, store, shard, shards, hash, incarnation, boot, seq, rows, log, dead, replay
 //! o source partition          outcomes                (source shard)
 //! p source partition seq      entry of a replay log   (source shard; the partition is that of replays, -1)
 //! q number                    dead letters in the order of arrival (source shard)

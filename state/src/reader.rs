@@ -84,7 +84,9 @@ impl ShardReader {
         })
     }
 
-    /// The row as committed.
+    /// The row as it is on disk: as committed, but while a flood comes some seconds behind ([`Store::rows_written`]).
+    ///
+    /// [`Store::rows_written`]: crate::Store::rows_written
     ///
     /// # Errors
     /// As [`ShardReader::get`].
@@ -95,7 +97,7 @@ impl ShardReader {
         })
     }
 
-    /// Committed rows of a class from `from` on by rising key, at most `limit`: for exports, checks and support.
+    /// Rows of a class as they are on disk, from `from` on by rising key, at most `limit`: for exports, checks and support.
     ///
     /// # Errors
     /// As [`ShardReader::get`].

@@ -4,20 +4,24 @@
 //! ShardBatch → apply: lane check → hot set (rows loaded on a miss) → gathered for the history
 //!                       freeze: dirty rows copied out, positions taken → CommitWriter, on another thread → committed
 //! ```
+//! Under a flood a commit holds only positions and history; rows are written with every so many, and made anew from the history when
+//! the shard is opened (`docs/semantics.md`, Delivery): a row that changes with each commit is so written once for many.
+//!
 //! Invariants:
-//! - what a commit holds is exactly what was applied up to one moment: rows, positions and history (I1, I3);
+//! - what a commit holds is exactly what was applied up to one moment: positions and history (I1, I3);
+//! - rows on disk hold exactly what was applied up to one commit; the history of every commit after that one is kept;
 //! - at most one commit is on its way;
 //! - a writer that was interrupted half-way through a batch (panic, read error) refuses to go on; [`Store::shard_writer`]
 //!   builds another from the last commit.
 //!
 //! [`Store::shard_writer`]: crate::Store::shard_writer
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, sync::Arc, time::Duration};
 
-use karst_types::{Offset, ProcessingTime, ShardId, UpdateRef, Updates};
+use karst_types::{EventTime, Offset, ProcessingTime, ShardId, UpdateRef, Updates};
 
 use crate::{
-    changelog::{Columns, Entry, Part},
+    changelog::{Changelog, Columns, Entry, Part},
     commit::{Committed, Content, FrozenCommit},
     core::{Core, Start},
     error::Result,
@@ -28,6 +32,11 @@ use crate::{
     window::apply::Tiles,
 };
 
+/// Full commits after which rows are written. Bounds what is applied again when a shard is opened: a million updates by default.
+const ROWS_EVERY: usize = 4;
+/// However much comes.
+const ROWS_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
+
 /// The effects of one batch of a partition on one shard.
 pub struct ShardBatch {
     /// Its place in the lane.
@@ -36,6 +45,8 @@ pub struct ShardBatch {
     pub updates: Updates,
     /// When they were resolved; stored with every value.
     pub stored_at: ProcessingTime,
+    /// The partition's log watermark at the end of the batch; `None` before its first event, and for what is replayed.
+    pub watermark: Option<EventTime>,
     /// Given back (dropped) once the batch is applied.
     pub credit: Option<Box<dyn Any + Send>>,
 }
@@ -84,13 +95,21 @@ pub struct ShardWriter {
     gathered_max: usize, // bytes
     columns: Columns,    // a buffer
     in_flight: Option<Marked>,
+    unwritten: Unwritten,
     interrupted: bool,
+}
+
+/// Updates that are committed in the history alone.
+struct Unwritten {
+    events: usize,
+    bytes: usize, // of their history
+    since: Duration,
 }
 
 impl ShardWriter {
     pub(crate) fn new(id: ShardId, core: Arc<Core>, gathered_max: usize) -> Result<Self> {
-        let Start { generation, seq, positions } = core.rebuild(|_| Ok(()))?;
-        Ok(Self {
+        let Start { generation, seq, rows, positions } = core.rebuild(|_| Ok(()))?;
+        let mut writer = Self {
             id,
             generation,
             seq,
@@ -101,9 +120,29 @@ impl ShardWriter {
             gathered_max,
             columns: Columns::default(),
             in_flight: None,
+            unwritten: Unwritten { events: 0, bytes: 0, since: core.clock.elapsed() },
             interrupted: false,
             core,
-        })
+        };
+        writer.apply_history(rows)?;
+        Ok(writer)
+    }
+
+    /// Brings rows to the last commit: what was committed after commit `rows` is in the history alone.
+    fn apply_history(&mut self, rows: u64) -> Result<()> {
+        let changelog = Changelog::new(Arc::clone(&self.core));
+        let mut seq = rows;
+        while let Some(changes) = changelog.next(seq)? {
+            seq = changes.version.seq;
+            for batch in &changes.batches {
+                self.apply_updates(&batch.updates, 0, batch.stored_at)?;
+                self.unwritten.events += batch.updates.len();
+            }
+        }
+        if self.unwritten.events > 0 {
+            tracing::info!(shard = %self.core.name, events = self.unwritten.events, "rows were brought to the last commit from the history");
+        }
+        Ok(())
     }
 
     /// Which shard.
@@ -144,24 +183,29 @@ impl ShardWriter {
         self.interrupted = true; // until all of the batch is in
         // A replayed record has its place in its partition, not in the replay log; its batch is taken whole.
         let from = if batch.head.lane().is_replay() { 0 } else { first_after(&batch.updates, after) };
-        self.apply_updates(&batch.updates, from, batch.stored_at)?;
+        let missed = self.apply_updates(&batch.updates, from, batch.stored_at)?;
         let (source, partition) = (batch.updates.source(), batch.updates.partition());
         let part = Part { stored_at: batch.stored_at, updates: &batch.updates, from };
         let applied = Applied::Applied { new: part.len(), repeated: from };
+        self.core.metrics.updates.increment(part.len() as u64);
+        self.core.metrics.hot_misses.increment(missed as u64);
+        self.core.metrics.hot_hits.increment((part.len() - missed) as u64);
         if part.len() > 0 {
             self.gathered.events += part.len();
             self.gathered.history.push(part, &mut self.columns);
         }
+        self.core.set_applied_watermark(batch.head.lane(), batch.watermark);
         batch.updates = Updates::new(source, partition);
         batch.credit = None;
         self.interrupted = false;
         Ok(applied)
     }
 
-    fn apply_updates(&mut self, updates: &Updates, from: usize, stored_at: ProcessingTime) -> Result<()> {
+    /// Returns how many of them met a row that was not in memory.
+    fn apply_updates(&mut self, updates: &Updates, from: usize, stored_at: ProcessingTime) -> Result<usize> {
         let count = updates.len() - from;
         let misses = self.core.hot.update(count, |index| updates.get(from + index), stored_at, &mut self.dirty);
-        let (new_count, missed) = (count as u64, misses.len());
+        let missed = misses.len();
         if missed > 0 {
             let missing: Vec<_> = misses.into_iter().map(|index| updates.get(from + index)).collect();
             self.apply_missing(&missing, stored_at)?;
@@ -172,10 +216,7 @@ impl ShardWriter {
             self.core.metrics.hot_evicted.increment(evicted as u64);
         }
         self.tiles.apply(&self.core, &mut self.dirty, updates, from)?;
-        self.core.metrics.updates.increment(new_count);
-        self.core.metrics.hot_misses.increment(missed as u64);
-        self.core.metrics.hot_hits.increment(new_count - missed as u64);
-        Ok(())
+        Ok(missed)
     }
 
     /// Loads the rows of entities that were not in memory, all in one read, and applies their updates in order.
@@ -216,15 +257,15 @@ impl ShardWriter {
         self.lanes.position(lane)
     }
 
-    /// Whether anything was applied since the last [`ShardWriter::freeze`], be it only a frontier. Then a commit is due when
-    /// the mailbox is empty, or `commit_interval` after the last one.
+    /// Whether anything was applied since the last [`ShardWriter::freeze`], be it only a frontier, or rows wait to be written. Then
+    /// a commit is due when the mailbox is empty, or `commit_interval` after the last one.
     pub fn has_uncommitted(&self) -> bool {
-        self.lanes.moved() > 0
+        self.lanes.moved() > 0 || self.unwritten.events > 0
     }
 
-    /// Updates applied since the last [`ShardWriter::freeze`].
+    /// Updates applied since the last [`ShardWriter::freeze`] that wrote rows.
     pub fn uncommitted_events(&self) -> usize {
-        self.gathered.events
+        self.gathered.events + self.unwritten.events
     }
 
     /// Whether a commit must not wait any longer: `commit_events` are reached, or the memory for what is not committed.
@@ -257,17 +298,34 @@ impl ShardWriter {
             return None;
         }
         self.seq += 1;
-        let dirty = std::mem::take(&mut self.dirty);
+        let with_rows = self.rows_due();
+        let length = self.gathered.history.len(); // the next one's, about
+        if with_rows {
+            self.unwritten = Unwritten { events: 0, bytes: 0, since: self.core.clock.elapsed() };
+        } else {
+            self.unwritten.events += self.gathered.events;
+            self.unwritten.bytes += length;
+        }
+        let dirty = if with_rows { std::mem::take(&mut self.dirty) } else { Marked::default() };
         let copied = self.core.hot.copy_out(&dirty);
         self.in_flight = Some(dirty);
-        let length = self.gathered.history.len(); // the next one's, about
         let next = Gathered::with_capacity(length + length / 8);
         let history = std::mem::replace(&mut self.gathered, next).history;
         self.core.metrics.dirty_rows.set(copied.rows.len() as f64);
         self.core.metrics.hot_entries.set(self.core.hot.len() as f64);
         self.core.metrics.hot_bytes.set(self.core.hot.bytes() as f64);
-        let content = Content::Rows { copied, history };
+        let content = Content::Rows { copied: with_rows.then_some(copied), history };
         Some(FrozenCommit { generation: self.generation, seq: self.seq, positions: self.lanes.take_moved(), content })
+    }
+
+    /// Whether the next commit is to write rows: always, unless more comes than is worth to be written row by row each time.
+    fn rows_due(&self) -> bool {
+        let events_max = ROWS_EVERY * self.core.settings().commit_events;
+        !self.is_flooded()
+            || self.unwritten.events + self.gathered.events >= events_max
+            || self.unwritten.bytes + self.gathered.history.len() >= ROWS_EVERY * self.gathered_max
+            || self.core.hot.over_budget()
+            || self.core.clock.elapsed().saturating_sub(self.unwritten.since) >= ROWS_AT_LEAST_EVERY
     }
 
     /// The commit is written: its rows may be evicted from memory, its positions be relied on.

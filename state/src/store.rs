@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use karst_types::{Clock, Offset, ShardCount, ShardId};
+use karst_types::{Clock, EventTime, Offset, ShardCount, ShardId};
 
 use crate::{
     commit::CommitWriter,
@@ -201,6 +201,18 @@ impl Store {
     /// The offset up to which every shard has committed a partition: what may be told to the broker (I9). `None`: nothing.
     pub fn committed(&self, lane: LaneId) -> Option<Offset> {
         self.inner.shards.iter().map(|shard| shard.committed(lane)).fold(self.inner.source.committed(lane), Ord::min)
+    }
+
+    /// Whether rows on disk hold everything that is committed: so it is a moment after the last update.
+    pub fn rows_written(&self) -> bool {
+        self.inner.shards.iter().all(|shard| !shard.rows_behind())
+    }
+
+    /// The log watermark of a partition as of what every shard has applied, be it committed or not; `None` while one of them has
+    /// nothing of it.
+    pub fn applied_watermark(&self, lane: LaneId) -> Option<EventTime> {
+        let shards = self.inner.shards.iter().map(|shard| shard.applied_watermark(lane));
+        shards.min().flatten()
     }
 
     /// The shards that are stopped, and why.

@@ -45,7 +45,7 @@ const LETTER_BYTES_MAX: usize = 8 << 20;
 
 impl SourceWriter {
     pub(crate) fn new(core: Arc<Core>, state: Arc<SourceState>) -> Result<Self> {
-        let Start { generation, seq, positions } = core.rebuild(|rocks| state.reload(rocks))?;
+        let Start { generation, seq, positions, .. } = core.rebuild(|rocks| state.reload(rocks))?;
         let lanes = Lanes::recovered(positions);
         Ok(Self {
             core,

@@ -188,7 +188,8 @@ impl Driver {
             }
         }
         let stored_at = ProcessingTime(first);
-        let shards = updates.into_iter().map(|updates| ShardBatch { head, updates, stored_at, credit: None }).collect();
+        let shards =
+            updates.into_iter().map(|updates| ShardBatch { head, updates, stored_at, watermark: None, credit: None }).collect();
         let watermark = Log::watermark(through);
         let lateness = Log::lateness(first, through);
         let replayed = None;

@@ -45,6 +45,51 @@ fn after_any_end_each_shard_is_the_fold_of_the_log_up_to_its_position() {
     check_source(&open(dir.path(), 3).unwrap(), LOG, through);
 }
 
+/// A flood: commits without rows. A kill at any moment, and history that is let go as early as it may be.
+#[test]
+fn rows_that_wait_are_made_anew_from_the_history_and_written_when_there_is_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = StoreSettings { commit_events: 32, changelog_bytes: ByteSize(1), ..settings(3) };
+    let open = || Store::open(dir.path(), &settings, Arc::new(StoppedClock)).unwrap();
+    let (mut waited, mut written) = (0, 0);
+    for round in 0..40u64 {
+        let mut driver = Driver::new(open(), LOG);
+        check_applied(&driver.store);
+        for step in 0..6u64 {
+            let random = mix(round * 100 + step);
+            driver.send(1 + (random % 23) as i64);
+            (0..3).filter(|shard| random >> (8 + shard) & 1 == 1).for_each(|shard| driver.commit_shard(shard).unwrap());
+            driver.commit_source();
+            if driver.store.rows_written() {
+                written += 1;
+            } else {
+                waited += 1;
+            }
+        }
+    } // dropped without a goodbye, as by kill -9
+    assert!(waited > 50 && written > 5, "{waited} {written}");
+    let mut driver = Driver::new(open(), LOG);
+    driver.send(100);
+    while driver.shards.iter().any(ShardWriter::has_uncommitted) {
+        driver.commit_all();
+    }
+    assert!(driver.store.rows_written());
+    driver.check_committed();
+    let changelog = driver.store.reader().shards()[0].changelog();
+    assert!(changelog.oldest() + 2 > changelog.newest().seq, "what the rows hold may go");
+}
+
+/// What a reader sees of each shard that has just been opened is the fold of the log up to its position.
+fn check_applied(store: &Store) {
+    for shard in store.reader().shards() {
+        let through = shard.positions().first().map_or(-1, |(_, offset)| offset.0);
+        for (key, row) in LOG.fold(through, shard.id().0, 3) {
+            let got = shard.get(CLASS, key.as_bytes(), key_hash(key.as_bytes())).unwrap().unwrap();
+            assert_eq!(content(&got), row, "{key} of {:?} at {through}", shard.id());
+        }
+    }
+}
+
 #[test]
 fn what_is_applied_is_visible_at_once_and_gone_with_a_writer_that_did_not_commit_it() {
     let dir = tempfile::tempdir().unwrap();

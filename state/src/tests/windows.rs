@@ -105,7 +105,9 @@ impl World {
     /// A start, perhaps after a kill: what was not committed is sent again.
     fn open(&mut self) {
         (self.shard, self.store) = (None, None);
-        let store = Store::open_with_windows(self.dir.path(), &settings(1), Arc::new(StoppedClock)).unwrap();
+        // A handful of events is a flood: most commits leave the rows for a later one.
+        let settings = StoreSettings { commit_events: 16, ..settings(1) };
+        let store = Store::open_with_windows(self.dir.path(), &settings, Arc::new(StoppedClock)).unwrap();
         store.declare_windows(Windows::new([Arc::new(ClassWindows::new(CLASS, &self.aggregates, &self.declared))])).unwrap();
         let mut shard = store.shard_writer(ShardId(0)).unwrap();
         self.epoch += 1;
@@ -147,7 +149,7 @@ impl World {
             lane_seq: self.lane_seq,
             through: Offset(through as i64 - 1),
         };
-        let mut batch = ShardBatch { head, updates, stored_at: ProcessingTime(0), credit: None };
+        let mut batch = ShardBatch { head, updates, stored_at: ProcessingTime(0), watermark: None, credit: None };
         assert!(matches!(self.shard.as_mut().unwrap().apply(&mut batch).unwrap(), Applied::Applied { .. }));
         self.next = through;
     }
@@ -158,6 +160,13 @@ impl World {
         if let Some(frozen) = shard.freeze() {
             let done = commits.write(frozen).unwrap();
             shard.committed(&done);
+        }
+    }
+
+    /// Until there is nothing left to be written.
+    fn commit_all(&mut self) {
+        while self.shard.as_ref().unwrap().has_uncommitted() {
+            self.commit();
         }
     }
 
@@ -328,7 +337,7 @@ fn compaction_drops_rows_whose_tiles_have_all_expired_and_no_others() {
     world.advance(DAY + 4 * HOUR);
     world.log.extend((0..50).map(|key| event(key, DAY + 4 * HOUR)));
     world.send(1000);
-    world.commit();
+    world.commit_all();
     let compact = |world: &World| {
         world.store.as_ref().unwrap().core(ShardId(0)).with_rocks(|rocks| {
             rocks.flush()?;
@@ -344,7 +353,7 @@ fn compaction_drops_rows_whose_tiles_have_all_expired_and_no_others() {
     assert_eq!(rows_of_tiles(&world), (0, 0));
     world.log.push(event(7, 3 * DAY));
     world.send(1);
-    world.commit();
+    world.commit_all();
     compact(&world).unwrap();
     assert_eq!(rows_of_tiles(&world), (1, 0));
     world.check(7, 3 * DAY, "after compaction");
@@ -355,7 +364,7 @@ fn compaction_keeps_what_a_long_window_reaches_also_where_nothing_was_rolled_up(
     let mut world = World::new(vec![window(span(HOUR), 0), window(span(DAY), 0)]);
     world.log.extend((0..20).map(|key| Event { key, time: DAY + 3 * HOUR, amount: Some(1), city: 0 }));
     world.send(20);
-    world.commit();
+    world.commit_all();
     for hours in [20, 26] {
         world.advance(DAY + hours * HOUR);
         world.open(); // so that nothing is in memory
@@ -384,7 +393,7 @@ fn windows_that_are_declared_anew_keep_what_was_collected_for_those_before() {
     world.log = (0..300).map(|nth| event(nth * 2)).collect();
     world.send(150);
     world.advance(start + 4 * HOUR);
-    world.commit();
+    world.commit_all();
     // A longer window, and one aggregate less: what is known of the last hours counts on.
     world.declared = vec![window(span(10 * MINUTE), 0), window(span(HOUR), 0), window(span(DAY), 0)];
     world.aggregates.remove(1);
@@ -404,7 +413,7 @@ fn windows_that_are_declared_anew_keep_what_was_collected_for_those_before() {
     world.send(1000);
     world.advance(start + 9 * HOUR);
     // It comes back: empty, since nobody kept it.
-    world.commit();
+    world.commit_all();
     world.aggregates = aggregates();
     world.open();
     world.log.push(event(601));

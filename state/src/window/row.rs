@@ -257,18 +257,27 @@ pub(crate) struct Section<'a> {
 }
 
 impl Section<'_> {
-    /// Where the tile with this end starts; an empty one is put in if there is none.
-    pub(crate) fn find(&mut self, layout: &ClassWindows, end: i64) -> usize {
+    /// Where the tile with this end starts; `Err`: where it would.
+    fn look_up(&self, layout: &ClassWindows, end: i64) -> Result<usize, usize> {
         let mut at = self.end;
         while at > self.start {
             let size = if layout.variables() == 0 { 8 + layout.fixed_len() } else { length(self.row, at - 4) };
             let tile = at - size;
             match int(self.row, tile).cmp(&end) {
-                std::cmp::Ordering::Equal => return tile,
+                std::cmp::Ordering::Equal => return Ok(tile),
                 std::cmp::Ordering::Less => break,
                 std::cmp::Ordering::Greater => at = tile,
             }
         }
+        Err(at)
+    }
+
+    /// Where the tile with this end starts; an empty one is put in if there is none.
+    pub(crate) fn find(&mut self, layout: &ClassWindows, end: i64) -> usize {
+        let at = match self.look_up(layout, end) {
+            Ok(at) => return at,
+            Err(at) => at,
+        };
         let size = empty_len(layout);
         open(self.row, at, size);
         put_int(self.row, at, end);
@@ -330,6 +339,12 @@ impl Section<'_> {
 
     /// Merges a tile into the one with this end.
     pub(crate) fn merge(&mut self, layout: &ClassWindows, end: i64, tile: Tile<'_>) {
+        if let (Err(at), None) = (self.look_up(layout, end), layout.raws().next()) {
+            self.row.splice(at..at, tile.bytes.iter().copied());
+            put_int(self.row, at, end);
+            self.end += tile.bytes.len();
+            return;
+        }
         let at = self.find(layout, end);
         for (index, place) in layout.places().iter().enumerate() {
             self.merge_state(layout, at, index, tile.state(layout, *place));
@@ -442,12 +457,18 @@ pub(crate) fn roll(row: &mut Vec<u8>, layout: &ClassWindows, watermark: EventTim
             continue;
         }
         let (start, end) = section(row, layout, level - 1);
-        let finer = row[start..end].to_vec();
-        for tile in tiles(&finer, layout).filter(|tile| tile.end > from && tile.end <= to) {
-            let end = end_of(EventTime(tile.end), hop);
-            with_section(row, layout, level, |section| section.merge(layout, end, tile));
+        // Beside the row: what changes in it moves everything that comes after it, and there may be thousands of finer tiles.
+        let mut rolled = Vec::new();
+        for tile in tiles(&row[start..end], layout).filter(|tile| tile.end > from && tile.end <= to) {
+            let end = rolled.len();
+            let mut section = Section { row: &mut rolled, start: 0, end };
+            section.merge(layout, end_of(EventTime(tile.end), hop), tile);
         }
         put_int(row, field(level) + 8, to);
+        // All tiles that are there already end at `from` or before.
+        let (start, end) = section(row, layout, level);
+        row.splice(end..end, rolled.iter().copied());
+        put_length(row, field(level) + SIZE, end - start + rolled.len());
     }
     for (level, declared) in levels.iter().enumerate() {
         if declared.archive == 0 {
