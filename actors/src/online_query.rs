@@ -31,7 +31,7 @@ pub struct QueryRequest {
     pub staleness: Vec<(String, TimeSpan)>,
     /// The time that ages are counted to; default: the clock's.
     pub now: Option<EventTime>,
-    /// Only what a crash would keep, as the rows on disk have it: in a flood up to five seconds behind.
+    /// Only what a crash would keep, as the rows on disk have it: in a flood up to two seconds behind.
     pub committed_only: bool,
 }
 

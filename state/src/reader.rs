@@ -84,7 +84,7 @@ impl ShardReader {
         })
     }
 
-    /// The row as it is on disk: as committed, but while a flood comes some seconds behind ([`Store::rows_written`]).
+    /// The row as it is on disk: as committed, but while a flood comes up to two seconds behind ([`Store::rows_written`]).
     ///
     /// [`Store::rows_written`]: crate::Store::rows_written
     ///

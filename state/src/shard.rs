@@ -35,7 +35,7 @@ use crate::{
 /// Full commits after which rows are written. Bounds what is applied again when a shard is opened: a million updates by default.
 const ROWS_EVERY: usize = 4;
 /// However much comes.
-const ROWS_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
+const ROWS_AT_LEAST_EVERY: Duration = Duration::from_secs(2);
 
 /// The effects of one batch of a partition on one shard.
 pub struct ShardBatch {

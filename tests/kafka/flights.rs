@@ -39,6 +39,26 @@ fn with_a_deadline_of_six_hours_848_flights_are_late() {
     .unwrap();
 }
 
+/// Late events as a set, by position.
+#[test]
+fn the_late_flights_are_those_of_the_oracle_at_any_deadline() {
+    let Some(kafka) = kafka() else { return };
+    for deadline in ["2h30m", "4h", "1d"] {
+        let deadline: TimeSpan = deadline.parse().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let expected = oracle::expect(rows(), deadline, LateLane::DeadLetter);
+        karst::run(async {
+            let source = kafka.source(kafka.flights()).late_arrival_deadline(deadline).late_lane(LateLane::DeadLetter);
+            let engine = start(dir.path(), source).await?;
+            drain(&engine).await?;
+            check_against(&engine, &expected);
+            assert_eq!(letters(&engine), expected.late, "at {deadline}");
+            engine.shutdown().await
+        })
+        .unwrap();
+    }
+}
+
 /// Late events as a set, by position, in the lane that keeps them; in the lane `correct` by their number, by their lateness, and
 /// by the values that they corrected. A stop in the middle changes none of these.
 #[test]

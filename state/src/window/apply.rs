@@ -51,7 +51,8 @@ impl Tiles {
         let change = |row: &mut Vec<u8>, nth: usize, update: &UpdateRef<'_>| {
             let Some(layout) = windows.of(update.class) else { return false };
             let watermark = layout.watermark();
-            if row::is_due(row, layout, watermark) {
+            let due = row::is_due(row, layout, watermark);
+            if due {
                 row::roll(row, layout, watermark);
             }
             let placed = row::add(row, layout, update, scratch);
@@ -62,7 +63,7 @@ impl Tiles {
                 found.late.push((nth, placed.archived));
             }
             found.too_old += u64::from(!placed.live && placed.archived == 0);
-            if (0..layout.levels().len()).any(|level| row::archivable(row, layout, level, watermark).is_some()) {
+            if due && (0..layout.levels().len()).any(|level| row::archivable(row, layout, level, watermark).is_some()) {
                 found.full.push(nth);
             }
             true

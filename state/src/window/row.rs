@@ -307,8 +307,8 @@ impl Section<'_> {
         self.end = self.end + state.len() - size;
     }
 
-    fn add(&mut self, layout: &ClassWindows, end: i64, index: usize, input: &Input<'_>, finest: bool) {
-        let tile = self.find(layout, end);
+    /// Adds one input to the tile that starts at `tile`.
+    fn add(&mut self, layout: &ClassWindows, tile: usize, index: usize, input: &Input<'_>, finest: bool) {
         let (aggregate, place) = layout.aggregate(index);
         match place {
             Place::Fixed(at, size) => aggregate.add(&mut self.row[tile + 8 + at..tile + 8 + at + size], input),
@@ -334,7 +334,11 @@ impl Section<'_> {
         scratch: &mut Scratch,
         finest: bool,
     ) {
-        layout.inputs(update, scratch, |index, input| self.add(layout, end, index, input, finest));
+        let mut found = None; // the tile, if any aggregate sees this update; what is added to it moves only what comes after it
+        layout.inputs(update, scratch, |index, input| {
+            let tile = *found.get_or_insert_with(|| self.find(layout, end));
+            self.add(layout, tile, index, input, finest);
+        });
     }
 
     /// Merges a tile into the one with this end.
@@ -425,16 +429,15 @@ pub(crate) fn is_due(row: &[u8], layout: &ClassWindows, watermark: EventTime) ->
     if watermark.0 == i64::MIN {
         return false;
     }
-    layout.levels().iter().enumerate().any(|(level, declared)| {
-        if level > 0 && watermark.0.saturating_sub(rolled(row, level)) >= declared.hop {
-            return true;
-        }
-        let (start, end) = section(row, layout, level);
-        start < end && {
-            let oldest = int(row, start);
-            oldest != BOTTOM && oldest < limit(row, layout, level, watermark).saturating_sub(LAZY * declared.hop)
-        }
-    })
+    // This is asked with every event. Where there are coarser tiles, expired ones go when one of these is complete.
+    if let Some(coarser) = layout.levels().get(1) {
+        return watermark.0.saturating_sub(rolled(row, 1)) >= coarser.hop;
+    }
+    let (start, end) = section(row, layout, 0);
+    start < end && {
+        let oldest = int(row, start);
+        oldest != BOTTOM && oldest < limit(row, layout, 0, watermark).saturating_sub(LAZY * layout.levels()[0].hop)
+    }
 }
 
 /// Tiles whose end is not after this are not needed in the row any more.
