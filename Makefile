@@ -22,7 +22,7 @@ own_registry := $(if $(REGISTRY),,$(filter avro,$(FORMAT)))
 # The benchmark of this name, in the profile of everything else
 bench = scripts/setup.sh && $(CARGO) bench --profile dev --bench $(1) -- $(ARGS)
 
-.PHONY: help setup build demo test fmt fmt-check clippy unit doc-test oracle simulation test-kafka test-registry tidy test-demo \
+.PHONY: help setup build demo test fmt fmt-check clippy unit doc-test oracle simulation test-kafka test-registry sql tidy test-demo \
         bench-ingest bench-query bench-codec fuzz clean-state
 
 help: ## list the targets
@@ -76,6 +76,9 @@ test-kafka: ## tests against a real Apache Kafka, started and stopped for them; 
 
 test-registry: ## tests against a real schema registry (Apicurio), started and stopped for them
 	@scripts/test.sh registry
+
+sql: ## the windows of the flights against SQL over their file, in DuckDB (from PyPI, in an environment of its own)
+	@scripts/test.sh sql
 
 tidy: ## the rules of the house: crate edges, docs that are current
 	@scripts/test.sh tidy
