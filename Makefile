@@ -22,7 +22,7 @@ own_registry := $(if $(REGISTRY),,$(filter avro,$(FORMAT)))
 # The benchmark of this name, in the profile of everything else
 bench = scripts/setup.sh && $(CARGO) bench --profile dev --bench $(1) -- $(ARGS)
 
-.PHONY: help setup build demo test fmt fmt-check clippy unit doc-test oracle simulation test-kafka test-registry sql tidy test-demo \
+.PHONY: help setup build demo fraud test fmt fmt-check clippy unit doc-test oracle simulation test-kafka test-registry sql tidy test-demo \
         bench-ingest bench-query bench-codec fuzz clean-state
 
 help: ## list the targets
@@ -45,6 +45,10 @@ demo: ## the main job on real input; DEADLINE=6h LATE_LANE=correct FORMAT=avro P
 	    REGISTRY=$$(scripts/registry.sh start) || exit 1; export REGISTRY; \
 	  fi && \
 	  env $(call given,DEADLINE LATE_LANE FORMAT REGISTRY KEEP PORT KAFKA) cargo run --quiet --example flights
+
+fraud: ## failed logins and card velocities, compared with a count of their own; EVENTS=20000
+	@scripts/setup.sh
+	@$(CARGO) build --example fraud && cargo run --quiet --example fraud
 
 test: ## all of the following, with times, and what was skipped; the same as CI
 	@scripts/setup.sh --test

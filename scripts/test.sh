@@ -12,7 +12,7 @@
 # A test that cannot run here says so by appending a line, what and why, to the file named by KARST_TEST_SKIPPED.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-all_steps=(format clippy build unit doc simulation kafka registry sql tidy oracle demo)
+all_steps=(format clippy build unit doc simulation kafka registry sql tidy oracle fraud demo)
 steps=("$@")
 [ $# -gt 0 ] || steps=("${all_steps[@]}")
 
@@ -112,6 +112,8 @@ step_sql() {
 step_tidy() { cargo test --workspace --test tidy; }
 
 step_oracle() { scripts/flights_data.sh >/dev/null && python3 examples/flights/oracle.py --check >"$scratch/oracle.json"; }
+
+step_fraud() { make --no-print-directory fraud; }
 
 demo() { # with these settings
   make --no-print-directory demo KEEP=0 PORT=0 "$@" | tee -a "$scratch/demo.out"
