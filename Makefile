@@ -23,7 +23,7 @@ own_registry := $(if $(REGISTRY),,$(filter avro,$(FORMAT)))
 bench = scripts/setup.sh && $(CARGO) bench --profile dev --bench $(1) -- $(ARGS)
 
 .PHONY: help setup build demo fraud test fmt fmt-check clippy unit doc-test oracle simulation test-kafka test-registry sql tidy test-demo \
-        bench-ingest bench-query bench-codec fuzz clean-state
+        bench-ingest bench-query bench-codec bench-windows fuzz clean-state
 
 help: ## list the targets
 	@sed -nE 's/^([a-zA-Z%-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do \
@@ -101,6 +101,9 @@ bench-query: ## online queries over HTTP: latency and requests per second
 
 bench-codec: ## decoding a card event: ns per event and MB/s of JSON, Avro, Protobuf, next to plain libraries
 	@$(call bench,codec)
+
+bench-windows: ## windowed aggregates from file and mock cluster to durable state: CPU s/million; CASE=w1 SOURCE=kafka EVENTS=2000000 KAFKA=host:port
+	@$(call bench,windows)
 
 bench-%: ## any other benchmark of benches/, by its name; ARGS are passed to it
 	@$(call bench,$*)
