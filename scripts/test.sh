@@ -5,14 +5,14 @@
 #   scripts/test.sh kafka tidy    only these
 #
 # environment  CI=true       a skipped step or test fails the run
-#              TEST=name     only tests whose name contains this (unit, doc, kafka, registry); that there is none is a failure
+#              TEST=name     only tests whose name contains this (unit, doc, kafka, registry, sql); that there is none is a failure
 #              SEEDS=n       how many crash schedules the simulation tries
 #              VERBOSE=1     all of cargo's lines, not only what is not ok
 #
 # A test that cannot run here says so by appending a line, what and why, to the file named by KARST_TEST_SKIPPED.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-all_steps=(format clippy build unit doc simulation kafka registry tidy oracle demo)
+all_steps=(format clippy build unit doc simulation kafka registry sql tidy oracle fraud demo)
 steps=("$@")
 [ $# -gt 0 ] || steps=("${all_steps[@]}")
 
@@ -47,7 +47,7 @@ step_unit() {
   local targets name
   targets="$(cargo metadata --no-deps --format-version 1 | python3 -c '
 import json, sys
-own = {"simulation", "kafka", "registry", "tidy"}  # these have steps of their own
+own = {"simulation", "kafka", "registry", "sql", "tidy"}  # these have steps of their own
 names = {t["name"] for p in json.load(sys.stdin)["packages"] for t in p["targets"] if "test" in t["kind"]} - own
 print(*sorted(names))')" || return 1
   local selected=(--lib --bins)
@@ -96,9 +96,24 @@ step_registry() {
   return $result
 }
 
+step_sql() {
+  if ! KARST_TEST_DUCKDB="$(scripts/venv.sh tests/sql/requirements.txt)"; then
+    skip 'sql: DuckDB could not be installed (above: why)'
+    return 0
+  fi
+  scripts/flights_data.sh >/dev/null || return 1
+  export KARST_TEST_DUCKDB
+  cargo test --workspace --no-fail-fast --test sql -- --nocapture "${filter[@]}"
+  local result=$?
+  unset KARST_TEST_DUCKDB
+  return $result
+}
+
 step_tidy() { cargo test --workspace --test tidy; }
 
 step_oracle() { scripts/flights_data.sh >/dev/null && python3 examples/flights/oracle.py --check >"$scratch/oracle.json"; }
+
+step_fraud() { make --no-print-directory fraud; }
 
 demo() { # with these settings
   make --no-print-directory demo KEEP=0 PORT=0 "$@" | tee -a "$scratch/demo.out"
@@ -179,7 +194,7 @@ if [ "${CI:-}" = true ] && [ "$skipped" -gt 0 ]; then
   echo "  with CI=true nothing may be skipped"
   status=1
 fi
-filtered="$(results "$scratch"/{unit,doc,kafka,registry}.log)"
+filtered="$(results "$scratch"/{unit,doc,kafka,registry,sql}.log)"
 if [ -n "${TEST:-}" ] && [ -n "$filtered" ] && ! grep -qE ' [1-9][0-9]* (passed|failed|ignored)' <<<"$filtered"; then
   echo "  TEST=$TEST: no test of these steps has that in its name"
   status=1

@@ -25,12 +25,12 @@ use std::{
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
 };
 
-use karst::{Clock, Engine, FileSource, KafkaSource, Source, TimeSpan, prelude::EngineSettings, runtime::SystemClock};
+use karst::{Clock, Engine, FileSource, Source, TimeSpan, prelude::EngineSettings, runtime::SystemClock};
 
 mod check;
+#[path = "../support/feed.rs"]
 mod feed;
 mod payments;
 #[path = "../support/process.rs"]
@@ -45,8 +45,6 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const SOURCE: &str = "payments";
 const DEADLINE: &str = "30m";
-/// How often the feeding process is told how far the engine is: the broker's 5 MiB last for some 20 ms.
-const TELL_EVERY: Duration = Duration::from_millis(2);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().collect();
@@ -104,25 +102,15 @@ fn input(events: u64) -> Result<PathBuf> {
 
 fn run(source: &str, input: &Path, expected: &W1Totals) -> Result<Vec<String>> {
     let dir = process::empty_state("ingest")?;
-    let (mut feed, topic) = (None, format!("karst-bench-{}-{}", std::process::id(), SystemClock.now().0));
-    if source == "kafka" {
-        feed = Some(Feed::start(input, &topic)?);
-        if let (Some(feed), true) = (&mut feed, feed::broker_keeps_all()) {
-            feed.wait_until_sent()?;
-        }
-    }
+    let mut feed = if source == "kafka" { Some(Feed::start(input)?) } else { None };
     process::forget_peak();
     let (cpu, start) = (process::cpu_seconds(), SystemClock.elapsed());
     let (engine, took) = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let engine = match &mut feed {
             None => begin(&dir, FileSource::json_lines(SOURCE, input).late_arrival_deadline(DEADLINE)).await?,
             Some(feed) => {
-                let kafka = KafkaSource::new(SOURCE).bootstrap_server(&feed.servers).topic(&*topic);
-                let engine = begin(&dir, kafka.late_arrival_deadline(DEADLINE)).await?;
-                while engine.handle().status().outcomes().records < expected.events {
-                    feed.tell(&fetched(&engine))?;
-                    tokio::time::sleep(TELL_EVERY).await;
-                }
+                let engine = begin(&dir, feed.source(SOURCE).late_arrival_deadline(DEADLINE)).await?;
+                feed.keep_up(&engine.handle(), expected.events).await?;
                 engine
             }
         };
@@ -155,16 +143,4 @@ async fn begin(dir: &Path, source: impl Source) -> Result<Engine> {
     settings.store.shards = number("SHARDS", 2)? as u16;
     settings.store.commit_interval = TimeSpan::from_millis(number("COMMIT_MS", 200)? as i64);
     Ok(Engine::builder(dir).source(source).resolver(payments::on_payment).settings(settings).start().await?)
-}
-
-/// The last offset read of each partition; -1 before the first.
-fn fetched(engine: &Engine) -> Vec<i64> {
-    let mut fetched = vec![-1; PARTITIONS as usize];
-    let status = engine.handle().status();
-    for partition in status.sources.iter().flat_map(|source| &source.partitions) {
-        if let (Some(place), Some(offset)) = (fetched.get_mut(partition.partition.0 as usize), partition.fetched) {
-            *place = offset.0;
-        }
-    }
-    fetched
 }

@@ -1,4 +1,4 @@
-//! Measures windowed aggregates from a file to durable state: CPU seconds per million events, and µs to read 50 windowed features.
+//! Measures windowed aggregates from a file and from Kafka to durable state: CPU seconds per million events, and µs to read 50 windowed features.
 //!
 //! The path: workload W1 (`support/w1.rs`) → decoded and validated → late ones dropped (30 min) → latest values and windowed
 //! aggregates per user → committed. One line for each case:
@@ -11,25 +11,23 @@
 //! (evenly), and `draw=hot_key` (every other event of one user) with `draw=even` beside it. Counts and sums over the longest window, of all
 //! users together, are compared with a count made while the events are drawn; exit status 1 if they differ.
 //!
-//! `CASE=name` picks one case, `EVENTS=…` changes their number, `RUNS=…` repeats.
+//! All cases are read from a file, `w1` also from Kafka: `source=kafka`, from librdkafka's mock cluster in another process, or from the real
+//! broker that `KAFKA=host:port` names (as in `benches/ingest`). `CASE=name` picks one case, of both sources; `SOURCE=file` or `kafka` one
+//! source; `EVENTS=…` changes the number of events, `RUNS=…` repeats.
 
 // Its output is what it is for, and it needs no failure that can be handled.
 #![allow(clippy::print_stdout, missing_docs)]
 
-use std::{
-    env,
-    error::Error,
-    fs::{self, File},
-    io::{BufWriter, Write},
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{env, error::Error, path::Path, process::ExitCode};
 
 use karst::{
-    Clock, Engine, EngineHandle, EventTime, FileSource, QueryRequest, Value, prelude::EngineSettings, runtime::SystemClock,
+    Clock, Engine, EngineHandle, EventTime, FileSource, QueryRequest, Source, prelude::EngineSettings, runtime::SystemClock,
 };
 
 mod cases;
+mod expected;
+#[path = "../support/feed.rs"]
+mod feed;
 #[path = "../support/process.rs"]
 mod process;
 #[path = "../support/w1.rs"]
@@ -37,15 +35,20 @@ mod process;
 mod w1;
 
 use cases::{CASES, Case};
+use feed::{FEED, Feed, PARTITIONS};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-const MINUTE_MS: i64 = 60_000;
-/// Users whose windows are added up: all of up to 100,000, of more every hundredth.
-const ASKED_MAX: u32 = 100_000;
+const SOURCE: &str = "payments";
+const DEADLINE: &str = "30m";
 
 fn main() -> ExitCode {
-    match measure() {
+    let arguments: Vec<String> = env::args().collect();
+    let done = match arguments.get(1..) {
+        Some([flag, topic, file]) if flag == FEED => feed::run(topic, Path::new(file)).map(|()| true),
+        _ => measure(),
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -64,63 +67,39 @@ fn number(name: &str, default: u64) -> Result<u64> {
 
 fn measure() -> Result<bool> {
     let (events, runs) = (number("EVENTS", 2_000_000)?, number("RUNS", 1)?);
-    let wanted = env::var("CASE").unwrap_or_default();
+    let [wanted, source] = ["CASE", "SOURCE"].map(|name| env::var(name).unwrap_or_default());
     let mut all_right = true;
     for _ in 0..runs {
-        for case in CASES.iter().filter(|case| wanted.is_empty() || wanted == case.name) {
-            let differences = run(case, events)?;
-            differences.iter().for_each(|difference| println!("windows case={} wrong: {difference}", case.name));
+        for (case, from) in CASES.iter().flat_map(|case| ["file", "kafka"].map(|from| (case, from))) {
+            let by_default = from == "file" || case.name == "w1";
+            let asked = if wanted.is_empty() { by_default } else { wanted == case.name };
+            if !asked || !(source.is_empty() || source == from) {
+                continue;
+            }
+            let differences = run(case, from, events)?;
+            differences.iter().for_each(|difference| println!("windows source={from} case={} wrong: {difference}", case.name));
             all_right &= differences.is_empty();
         }
     }
     Ok(all_right)
 }
 
-/// What the windows of all users must add up to.
-struct Expected {
-    /// The instant that is asked for: the last whole hour that time has come to.
-    now: EventTime,
-    count: u64,
-    cents: i64,
-}
-
-fn stride(case: &Case) -> u32 {
-    (case.users() / ASKED_MAX).max(1)
-}
-
-/// The file of events, made if it is not there; and what must come out.
-fn input(case: &Case, events: u64) -> Result<(PathBuf, Expected)> {
-    let path = process::input_dir()?.join(format!("w1-{events}-{:?}.jsonl", case.draw).replace(['(', ')'], "-"));
-    let mut kept = Vec::new();
-    let asked = stride(case);
-    let keep = |user: u32, ts: i64, cents: i64| {
-        if user.is_multiple_of(asked) {
-            kept.push((ts, cents));
-        }
-    };
-    if path.exists() {
-        w1::generate_with(events, 1, case.draw, &mut std::io::sink(), keep)?;
-    } else {
-        let unfinished = path.with_extension("unfinished");
-        let mut out = BufWriter::with_capacity(1 << 20, File::create(&unfinished)?);
-        w1::generate_with(events, 1, case.draw, &mut out, keep)?;
-        out.flush()?;
-        fs::rename(&unfinished, &path)?; // last, so that half a file is never found
-    }
-    let now = kept.iter().map(|(ts, _)| *ts).max().unwrap_or(0).div_euclid(60 * MINUTE_MS) * 60 * MINUTE_MS + 60 * MINUTE_MS;
-    let within = |ts: i64| ts > now - case.longest_minutes * MINUTE_MS && ts <= now;
-    let (count, cents) =
-        kept.iter().filter(|(ts, _)| within(*ts)).fold((0, 0), |(count, sum), (_, cents)| (count + 1, sum + cents));
-    Ok((path, Expected { now: EventTime(now * 1000), count, cents }))
-}
-
-fn run(case: &Case, events: u64) -> Result<Vec<String>> {
-    let (input, expected) = input(case, events)?;
+fn run(case: &Case, source: &str, events: u64) -> Result<Vec<String>> {
+    let partitions = if source == "file" { 1 } else { PARTITIONS };
+    let (input, expected) = expected::input(case, events, partitions)?;
     let dir = process::empty_state("windows")?;
+    let mut feed = if source == "kafka" { Some(Feed::start(&input)?) } else { None };
     process::forget_peak();
     let (cpu, start) = (process::cpu_seconds(), SystemClock.elapsed());
     let (engine, took, cpu, peak) = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let engine = begin(case, &dir, &input).await?;
+        let engine = match &mut feed {
+            None => begin(case, &dir, FileSource::json_lines(SOURCE, &input).late_arrival_deadline(DEADLINE)).await?,
+            Some(feed) => {
+                let engine = begin(case, &dir, feed.source(SOURCE).late_arrival_deadline(DEADLINE)).await?;
+                feed.keep_up(&engine.handle(), events).await?;
+                engine
+            }
+        };
         engine.drain().await?;
         let took = SystemClock.elapsed() - start;
         let handle = engine.handle();
@@ -133,7 +112,8 @@ fn run(case: &Case, events: u64) -> Result<Vec<String>> {
         Ok::<_, Box<dyn Error>>((handle, took, if case.reads { f64::NAN } else { reading - cpu }, peak))
     })?;
     println!(
-        "windows source=file case={} windows={} aggregates={} keys={} events={events} events_per_s={:.0} cpu_s_per_million={:.2} peak_mb={peak}",
+        "windows source={source}{} case={} windows={} aggregates={} keys={} events={events} events_per_s={:.0} cpu_s_per_million={:.2} peak_mb={peak}",
+        if source == "file" { "" } else { feed::broker() },
         case.name,
         case.windows,
         case.aggregates,
@@ -141,47 +121,23 @@ fn run(case: &Case, events: u64) -> Result<Vec<String>> {
         events as f64 / took.as_secs_f64(),
         cpu * 1e6 / events as f64,
     );
-    let differences = differences(&engine, case, &expected);
+    let (found, mut differences) = expected::found(&engine, case, expected.now);
+    if found.count != expected.longest.count || (found.cents - expected.longest.cents).abs() > 1 {
+        differences.push(format!("all windows of {}: expected {:?}, got {found:?}", case.longest, expected.longest));
+    }
     drop(engine);
+    if let Some(feed) = feed {
+        feed.end()?;
+    }
     process::remove(&dir)?;
     Ok(differences)
 }
 
-async fn begin(case: &Case, dir: &Path, input: &Path) -> Result<Engine> {
+async fn begin(case: &Case, dir: &Path, source: impl Source) -> Result<Engine> {
     let mut settings = EngineSettings::default();
     settings.store.shards = 2;
-    let source = FileSource::json_lines("payments", input).late_arrival_deadline("30m");
     let builder = Engine::builder(dir).source(source).settings(settings);
     Ok((case.resolver)(builder).start().await?)
-}
-
-/// Counts and sums over the longest window, of all users together.
-fn differences(engine: &EngineHandle, case: &Case, expected: &Expected) -> Vec<String> {
-    let (mut count, mut cents, mut wrong) = (0, 0.0, Vec::new());
-    let outputs = [format!("{}.payments", case.class), format!("{}.spent", case.class)]
-        .map(|name| format!("{name}[\"{}\"]", case.longest));
-    for user in (0..case.users()).step_by(stride(case) as usize) {
-        let request = QueryRequest { now: Some(expected.now), ..QueryRequest::new() };
-        let request = request.input(format!("{}.id", case.class), format!("user_{user:06}"));
-        let answer = engine.query(&outputs.iter().fold(request, |request, output| request.output(output)));
-        let errors = answer.errors.iter().chain(answer.data.iter().filter_map(|value| value.error.as_ref()));
-        wrong.extend(errors.take(1).map(|error| format!("user {user}: {}", error.message)));
-        for value in &answer.data {
-            match &value.value {
-                Value::Int(number) => count += *number as u64,
-                Value::Float(amount) => cents += amount * 100.0,
-                _ => {}
-            }
-        }
-    }
-    wrong.truncate(5);
-    if count != expected.count {
-        wrong.push(format!("payments in {}: expected {}, got {count}", case.longest, expected.count));
-    }
-    if (cents - expected.cents as f64).abs() > 1.0 {
-        wrong.push(format!("cents in {}: expected {}, got {cents:.0}", case.longest, expected.cents));
-    }
-    wrong
 }
 
 /// 50 windowed features of one user after the other, in the engine.

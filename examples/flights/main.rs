@@ -9,6 +9,8 @@
 mod data;
 mod declare;
 mod encode;
+#[path = "../support/expect.rs"]
+mod expect;
 mod oracle;
 mod produce;
 mod windows;

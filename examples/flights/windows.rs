@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use karst::{EngineHandle, EventTime, QueryRequest, Value};
+use karst::{EngineHandle, Value};
 
 use super::{
     data::Row,
+    expect::{Checks, Expect},
     oracle::{Expected, Order},
 };
 
@@ -30,7 +31,7 @@ pub(crate) fn compare(engine: &EngineHandle, rows: &[Row], expected: &Expected) 
             aircraft.entry(tailnum.clone()).or_default().push((*order, row));
         }
     }
-    let mut checks = Checks { engine, compared: 0, differences: Vec::new() };
+    let mut checks = Checks::new(engine);
     for (flights, instants, class, values) in [
         (&mut origins, 400, "origin", origin as fn(&[(Order, &Row)], i64) -> Vec<(&'static str, Expect)>),
         (&mut aircraft, 2, "aircraft", of_aircraft),
@@ -47,49 +48,6 @@ pub(crate) fn compare(engine: &EngineHandle, rows: &[Row], expected: &Expected) 
         }
     }
     (checks.compared, checks.differences)
-}
-
-/// What a value must be.
-enum Expect {
-    Exactly(Value),
-    /// To the last bits of a float.
-    Near(Option<f64>),
-    /// Within so much of it.
-    About(f64, f64),
-}
-
-struct Checks<'a> {
-    engine: &'a EngineHandle,
-    compared: usize,
-    differences: Vec<String>,
-}
-
-impl Checks<'_> {
-    fn check(&mut self, class: &str, id: &str, now: i64, expected: &[(&'static str, Expect)]) {
-        let request = QueryRequest { now: Some(EventTime(now)), ..QueryRequest::new() }.input(format!("{class}.id"), id);
-        let request = expected.iter().fold(request, |request, (name, _)| request.output(format!("{class}.{name}")));
-        let answer = self.engine.query(&request);
-        for ((name, expected), got) in expected.iter().zip(&answer.data) {
-            self.compared += 1;
-            let same = got.error.is_none()
-                && match (expected, &got.value) {
-                    (Expect::Exactly(value), got) => value == got,
-                    (Expect::Near(None), got) => *got == Value::Null,
-                    (Expect::Near(Some(value)), Value::Float(got)) => (value - got).abs() <= 1e-9 * value.abs(),
-                    (Expect::About(value, error), Value::Float(got)) => (value - got).abs() <= error * value.abs(),
-                    _ => false,
-                };
-            if !same {
-                let expected = match expected {
-                    Expect::Exactly(value) => format!("{value:?}"),
-                    Expect::Near(value) => format!("{value:?}"),
-                    Expect::About(value, error) => format!("{value} ± {error}"),
-                };
-                let got = got.error.as_ref().map_or_else(|| format!("{:?}", got.value), |error| error.message.clone());
-                self.differences.push(format!("{class} {id} {name} at {}: expected {expected}, got {got}", EventTime(now)));
-            }
-        }
-    }
 }
 
 /// The flights after `now` less `span`, up to `now`.

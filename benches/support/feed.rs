@@ -21,11 +21,12 @@ use std::{
 };
 
 use karst::{
-    BrokerTime, KafkaProducer,
+    BrokerTime, Clock, EngineHandle, KafkaProducer, KafkaSource, SourceStatus,
     connectors::kafka::{
         admin::create_topic,
         mock::{MockBroker, SAFE_LEAD_BYTES},
     },
+    runtime::SystemClock,
 };
 
 use crate::w1::partition_of;
@@ -41,13 +42,16 @@ const WRITTEN_AT: BrokerTime = BrokerTime(1_700_017_200_000_000);
 /// What a record takes in the broker besides its value, at most.
 const RECORD_OVERHEAD: u64 = 32;
 const FLUSH_WITHIN: Duration = Duration::from_secs(60);
+/// How often the feeding process is told how far the engine is: the broker's 5 MiB last for some 20 ms.
+const TELL_EVERY: Duration = Duration::from_millis(2);
 
 /// The feeding process, seen from the engine's.
 pub(crate) struct Feed {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
-    pub(crate) servers: String,
+    servers: String,
+    topic: String,
     sent: bool,
 }
 
@@ -55,33 +59,43 @@ pub(crate) struct Feed {
 fn real_broker() -> Option<String> {
     env::var("KAFKA").ok().filter(|servers| !servers.is_empty())
 }
-/// Whether records may be produced long before they are read.
-pub(crate) fn broker_keeps_all() -> bool {
-    real_broker().is_some()
-}
 /// For the line that tells the figures.
 pub(crate) fn broker() -> &'static str {
     if real_broker().is_some() { " broker=real" } else { " broker=mock" }
 }
 
 impl Feed {
-    pub(crate) fn start(file: &Path, topic: &str) -> Result<Self> {
+    /// Begins to send a file of events to a new topic. A real broker has all of it when this returns, the mock cluster hardly any.
+    pub(crate) fn start(file: &Path) -> Result<Self> {
+        let topic = format!("karst-bench-{}-{}", std::process::id(), SystemClock.now().0);
         let mut command = Command::new(env::current_exe()?);
-        let mut child = command.args([FEED, topic]).arg(file).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut child = command.args([FEED, &topic]).arg(file).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (input, output) = child.stdin.take().zip(child.stdout.take()).ok_or("the feeding process has no pipes")?;
-        let mut feed = Self { child, input, output: BufReader::new(output), servers: String::new(), sent: false };
+        let mut feed = Self { child, input, output: BufReader::new(output), servers: String::new(), topic, sent: false };
         feed.servers = feed.line()?;
+        if real_broker().is_some() {
+            feed.wait_until_sent()?;
+        }
         Ok(feed)
     }
 
-    /// Tells how far the engine has read.
-    pub(crate) fn tell(&mut self, fetched: &[i64]) -> Result<()> {
-        let line = fetched.iter().map(i64::to_string).collect::<Vec<_>>().join(" ");
-        Ok(writeln!(self.input, "{line}")?)
+    /// The topic, as a source.
+    pub(crate) fn source(&self, name: &str) -> KafkaSource {
+        KafkaSource::new(name).bootstrap_server(&self.servers).topic(&*self.topic)
+    }
+
+    /// Lets the producer follow an engine until that has seen so many records.
+    pub(crate) async fn keep_up(&mut self, engine: &EngineHandle, records: u64) -> Result<()> {
+        while engine.status().outcomes().records < records {
+            let line = fetched(&engine.status().sources).iter().map(i64::to_string).collect::<Vec<_>>().join(" ");
+            writeln!(self.input, "{line}")?;
+            tokio::time::sleep(TELL_EVERY).await;
+        }
+        Ok(())
     }
 
     /// Waits until everything is in the broker.
-    pub(crate) fn wait_until_sent(&mut self) -> Result<()> {
+    fn wait_until_sent(&mut self) -> Result<()> {
         if !self.sent {
             let last = self.line()?;
             self.sent = last == "sent";
@@ -105,6 +119,17 @@ impl Feed {
         self.output.read_line(&mut line)?;
         Ok(line.trim_end().to_owned())
     }
+}
+
+/// The last offset read of each partition; -1 before the first.
+fn fetched(sources: &[SourceStatus]) -> Vec<i64> {
+    let mut fetched = vec![-1; PARTITIONS as usize];
+    for partition in sources.iter().flat_map(|source| &source.partitions) {
+        if let (Some(place), Some(offset)) = (fetched.get_mut(partition.partition.0 as usize), partition.fetched) {
+            *place = offset.0;
+        }
+    }
+    fetched
 }
 
 /// The feeding process itself.
@@ -170,5 +195,6 @@ fn produce(servers: &str, topic: &str, file: &Path, fetched: Option<&Arc<Vec<Ato
 fn user_of(line: &[u8]) -> Option<u32> {
     const BEFORE: &[u8] = b"\"user_id\":\"user_";
     let at = line.windows(BEFORE.len()).position(|window| window == BEFORE)? + BEFORE.len();
-    std::str::from_utf8(line.get(at..at + 6)?).ok()?.parse().ok()
+    let digits = line[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&line[at..at + digits]).ok()?.parse().ok()
 }
