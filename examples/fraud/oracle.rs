@@ -86,7 +86,7 @@ impl Oracle {
         countries.sort_by_key(|(country, count)| (-count, *country));
         // Of equal amounts the earlier stands first: the sort is stable.
         let mut largest = week.clone();
-        largest.sort_by(|a, b| b.cents.cmp(&a.cents));
+        largest.sort_by_key(|payment| std::cmp::Reverse(payment.cents));
         let times = all.iter().filter(|((at, ..), _)| *at <= now).rev().take(2);
         let mut values = vec![
             ("small_payments__600__", count(small)),
