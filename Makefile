@@ -19,11 +19,12 @@ given = $(foreach name,$(1),$(if $($(name)),$(name)='$($(name))'))
 # The demo in Avro starts a schema registry, unless REGISTRY names one.
 own_registry := $(if $(REGISTRY),,$(filter avro,$(FORMAT)))
 
+comma := ,
 # The benchmark of this name, in the profile of everything else
 bench = scripts/setup.sh && $(CARGO) bench --profile dev --bench $(1) -- $(ARGS)
 
 .PHONY: help setup build demo fraud test fmt fmt-check clippy unit doc-test oracle simulation test-kafka test-registry sql tidy test-demo \
-        bench-ingest bench-query bench-codec bench-windows fuzz clean-state
+        bench-ingest bench-query bench-codec bench-windows bench-peers fuzz clean-state
 
 help: ## list the targets
 	@sed -nE 's/^([a-zA-Z%-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name what; do \
@@ -104,6 +105,10 @@ bench-codec: ## decoding a card event: ns per event and MB/s of JSON, Avro, Prot
 
 bench-windows: ## windowed aggregates from file and mock cluster to durable state: CPU s/million; CASE=w1 SOURCE=kafka EVENTS=2000000 KAFKA=host:port
 	@$(call bench,windows)
+
+bench-peers: ## the same work by Karst, Flink, Bytewax and Polars in turn, with ratios; EVENTS=8000000 RUNS=1 PEERS=karst,flink,bytewax,polars
+	@scripts/setup.sh --peers
+	@set -a && eval "$$(benches/peers/prepare.sh $(subst $(comma), ,$(or $(PEERS),flink,bytewax,polars)))" && set +a && $(call bench,peers)
 
 bench-%: ## any other benchmark of benches/, by its name; ARGS are passed to it
 	@$(call bench,$*)

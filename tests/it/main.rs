@@ -21,6 +21,7 @@ mod order;
 mod own_source;
 mod parse;
 mod parse_union;
+mod plan;
 mod progress;
 mod query;
 mod registry;

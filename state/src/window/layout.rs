@@ -205,8 +205,11 @@ impl ClassWindows {
         ClassId(class.0 | LIVE)
     }
     /// The class under which older tiles are.
+    pub(crate) fn archive_of(class: ClassId) -> ClassId {
+        ClassId(class.0 | ARCHIVE)
+    }
     pub(crate) fn archive(&self) -> ClassId {
-        ClassId(self.class.0 | ARCHIVE)
+        Self::archive_of(self.class)
     }
     /// The index of an aggregate by its number.
     pub(crate) fn index_of(&self, slot: u16) -> Option<usize> {
