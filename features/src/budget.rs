@@ -29,6 +29,11 @@ const TILE: u64 = 8;
 /// What the row of an entity takes besides its tiles: head, and for each level.
 const ROW: u64 = 5;
 const LEVEL: u64 = 28;
+/// Tiles of a row of the archive, and its head.
+const CHUNK: i64 = 64;
+const CHUNK_HEAD: u64 = 5;
+/// The length of a state of variable size, and of a tile that has one.
+const LENGTH: u64 = 4;
 /// An event that is kept as it is, besides its values: time, version, lengths.
 const RAW: u64 = 64;
 
@@ -65,6 +70,8 @@ pub struct LevelBudget {
     pub tiles: f64,
     /// How many more are archived for `retention`.
     pub archived: Option<f64>,
+    /// In how many rows.
+    pub archive_rows: Option<f64>,
 }
 
 /// What one aggregate takes in all tiles of one entity.
@@ -111,16 +118,21 @@ pub fn of_class(class: &FeatureClass, expected: Expected) -> Option<ClassBudget>
             None => aggregates.push((feature, AggregateBudget { aggregate: text, features: vec![fqn], bytes: own })),
         }
     }
+    // Raw events are one more state of variable size in each tile, empty where it is archived.
+    let exact: Vec<String> = exact_features(class).map(WindowedFeature::aggregate).collect();
     let variable = aggregates.iter().any(|(feature, _)| state_bytes(class, feature, f64::INFINITY).is_variable);
+    let variable = variable || !exact.is_empty();
     let mut overhead = Some((ROW + LEVEL * levels.len() as u64) as f64);
     for level in &levels {
         let all = level.archived.map(|archived| archived + level.tiles);
-        let per_tile = TILE + if variable { 4 } else { 0 };
+        let per_tile = TILE + if variable { LENGTH } else { 0 };
         overhead = sum(overhead, all.map(|tiles| tiles * per_tile as f64));
+        overhead = sum(overhead, level.archive_rows.map(|rows| rows * CHUNK_HEAD as f64));
         for (feature, budget) in aggregates.iter_mut().filter(|(feature, _)| !is_session(feature)) {
             let events = expected.events_per_day.map_or(f64::INFINITY, |events| events * level.hop.micros() as f64 / DAY);
             let state = state_bytes(class, feature, events.max(1.0));
-            budget.bytes = sum(budget.bytes, all.map(|tiles| tiles * state.bytes as f64));
+            let raw = if exact.contains(&budget.aggregate) { LENGTH } else { 0 };
+            budget.bytes = sum(budget.bytes, all.map(|tiles| tiles * (state.bytes + raw) as f64));
         }
     }
     let bottom =
@@ -137,6 +149,10 @@ pub fn of_class(class: &FeatureClass, expected: Expected) -> Option<ClassBudget>
 
 fn is_session(feature: &WindowedFeature) -> bool {
     matches!(feature.kind, WindowKind::Session { .. })
+}
+
+fn exact_features(class: &FeatureClass) -> impl Iterator<Item = &WindowedFeature> {
+    class.windowed_features().iter().filter(|feature| feature.exact && !is_session(feature))
 }
 
 /// What a feature takes besides tiles: raw events if it is exact, states of sessions.
@@ -196,10 +212,13 @@ fn levels(class: &FeatureClass, expected: Expected) -> Vec<LevelBudget> {
                 .events_per_day
                 .map_or(most, |events| most.min(1.0 + events * (span as f64 + (more as i64 * hop) as f64) / DAY))
         };
+        let archived = archive.map(|span| tiles(span, 0));
+        let chunks = archive.map(|span| (span as f64 / (hop * CHUNK) as f64).ceil() + if span > 0 { 1.0 } else { 0.0 });
         LevelBudget {
             hop: TimeSpan::from_micros(hop),
             tiles: tiles(keep, LAZY + 2),
-            archived: archive.map(|span| tiles(span, 0)),
+            archived,
+            archive_rows: archived.zip(chunks).map(|(tiles, chunks)| tiles.min(chunks)),
         }
     };
     (0..hops.len()).map(level).collect()
@@ -305,8 +324,15 @@ mod tests {
         assert_eq!(budget([count("a", &["1h"]).exact()], None).bytes_per_entity(), None, "nobody knows how many events");
         let exact = budget([count("a", &["1d"]).exact()], Some(100.0)).aggregates[0].bytes.unwrap();
         assert!(exact > 100.0 * RAW as f64);
+        let tiles = |feature| budget([feature], Some(1e9)).overhead.unwrap();
+        assert_eq!(
+            tiles(count("a", &["1h"]).exact()) - tiles(count("a", &["1h"])),
+            71.0 * LENGTH as f64,
+            "tiles tell their length"
+        );
         let year = budget([count("a", &["1h"]).retention("400d")], None);
         assert_eq!(year.levels[0].archived, Some(400.0 * 1440.0));
+        assert_eq!(year.levels[0].archive_rows, Some(400.0 * 1440.0 / 64.0 + 1.0));
         assert!(of_class(&class([]), Expected { keys: 1.0, events_per_day: None }).is_none());
     }
 
