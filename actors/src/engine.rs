@@ -31,6 +31,7 @@ use crate::{
     source_time::SourceTime,
     status::{Health, PartitionStatus, Problem, ResolverStatus, ShardStatus, SourceStatus, StageView, Status, Topology},
     stream_resolver::decoded_again,
+    subscription::{ChangeFeed, Passing, Subscription},
     topology::{SourcePlan, Wiring, diagram},
     windows::{self, WindowClock},
 };
@@ -205,10 +206,11 @@ impl EngineBuilder {
                 label,
             );
         }
-        let window_clock = WindowClock::new(store.windows(), &registry, &catalog);
+        let passing = Arc::<Passing>::default();
+        let window_clock = WindowClock::new(&store, &registry, &catalog, Arc::clone(&passing));
         wiring.watchdog(views.iter().map(|view: &SourceView| Arc::clone(&view.time)).collect(), window_clock)?;
         let query = OnlineQuery::new(Arc::clone(&registry), Arc::clone(&catalog), store.clone(), Arc::clone(&clock));
-        let inner = Inner { settings, registry, catalog, store, clock, wiring, sources: views, query };
+        let inner = Inner { settings, registry, catalog, store, clock, wiring, sources: views, query, passing };
         Ok(Engine { handle: EngineHandle(Arc::new(inner)) })
     }
 }
@@ -264,6 +266,7 @@ pub(crate) struct Inner {
     wiring: Arc<Wiring>,
     pub(crate) sources: Vec<SourceView>,
     query: OnlineQuery,
+    pub(crate) passing: Arc<Passing>,
 }
 
 /// A running engine. Dropping it without [`Engine::shutdown`] is what a crash is: nothing is lost, and what was not committed is
@@ -351,6 +354,14 @@ impl EngineHandle {
     /// How a query would be answered, in words.
     pub fn explain(&self, request: &QueryRequest) -> String {
         self.0.query.plan(request).explain()
+    }
+    /// Begins to tell what changes, from what is committed. Nothing is gathered for it: it reads on as it is asked to
+    /// ([`ChangeFeed::next`]), and however slow it is, the engine goes on.
+    ///
+    /// # Errors
+    /// [`Error::Subscription`] with all that is wrong with it.
+    pub fn subscribe(&self, subscription: &Subscription) -> Result<ChangeFeed> {
+        ChangeFeed::new(self, subscription)
     }
     /// What was declared.
     pub fn registry(&self) -> &Registry {

@@ -4,6 +4,8 @@ use karst_features::Mistakes;
 use karst_runtime::StageError;
 use karst_types::{Domain, Retry};
 
+use crate::subscription::{Cursor, Missed};
+
 /// See [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -39,6 +41,17 @@ pub enum Error {
         source_name: String,
         /// Those that the state directory knows.
         known: Vec<String>,
+    },
+    /// A subscription does not hold. All of it at once.
+    #[error("the subscription does not hold: {}", .0.join("; "))]
+    Subscription(Vec<String>),
+    /// A subscriber cannot be told everything from where it stands; what it can go on with is said.
+    #[error("{missed}; hint: go on from the cursor of this error, and ask for the values that matter")]
+    Missed {
+        /// What it cannot be told.
+        missed: Missed,
+        /// From where on it can be told everything.
+        resume: Box<Cursor>,
     },
     /// A part is being built anew.
     #[error("{what} is being opened again; hint: nothing is lost, ask again in a moment")]
@@ -92,6 +105,8 @@ impl Error {
             | Self::Settings(_)
             | Self::Catalog(_)
             | Self::NotRead { .. }
+            | Self::Subscription(_)
+            | Self::Missed { .. }
             | Self::UnknownSource { .. } => Domain::User,
             Self::State(error) => error.domain(),
             Self::Source(error) => error.domain(),
@@ -105,6 +120,8 @@ impl Error {
             | Self::Settings(_)
             | Self::Catalog(_)
             | Self::NotRead { .. }
+            | Self::Subscription(_)
+            | Self::Missed { .. }
             | Self::UnknownSource { .. } => Retry::Never,
             Self::State(error) => error.retry(),
             Self::Source(error) => error.retry(),

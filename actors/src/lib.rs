@@ -32,6 +32,9 @@ mod committer;
 
 mod windows;
 
+pub mod subscription;
+pub use subscription::{ChangeFeed, ChangeKind, Cursor, FeatureChange, FeatureChanges, Missed, Since, Subscription};
+
 pub mod online_query;
 pub use online_query::{AnswerValue, ErrorCode, IntoValue, QueryAnswer, QueryError, QueryRequest};
 

@@ -11,7 +11,7 @@ use karst_features::{
     Catalog, Freshness, Plan, PlanError, PlanErrorKind, PlanRequest, PlannedOutput, Read, Registry, staleness,
 };
 use karst_state::{Cell, Row, Store, StoreReader, WindowRead, WindowValue};
-use karst_types::{Clock, EventTime, FeatureSlot, ProcessingTime, TimeSpan, Value};
+use karst_types::{Clock, EventTime, FeatureSlot, ProcessingTime, TimeSpan, Value, WindowKind};
 use metrics::{Histogram, counter, histogram};
 use parking_lot::RwLock;
 
@@ -344,15 +344,20 @@ impl OnlineQuery {
                 Found::new(row.map_err(failed)?, outputs)
             }
         };
-        let windows = match self.store.windows().of(planned.class) {
-            Some(layout) if !windows.is_empty() => {
-                let (outputs, reads): (Vec<_>, Vec<_>) = windows.into_iter().unzip();
-                let read = self.reader.windows(layout, &key, &reads, now, committed_only).map_err(failed)?;
-                outputs.into_iter().zip(read).collect()
-            }
-            _ => HashMap::new(),
-        };
-        Ok(Entity { found, windows })
+        let is_session = |(_, read): &(usize, WindowRead)| matches!(read.kind, WindowKind::Session { .. });
+        let (sessions, windows): (Vec<_>, Vec<_>) = windows.into_iter().partition(is_session);
+        let mut values = HashMap::new();
+        if let Some(layout) = self.store.windows().of(planned.class).filter(|_| !windows.is_empty()) {
+            let (outputs, reads): (Vec<_>, Vec<_>) = windows.into_iter().unzip();
+            let read = self.reader.windows(layout, &key, &reads, now, committed_only).map_err(failed)?;
+            values.extend(outputs.into_iter().zip(read));
+        }
+        if let Some(layout) = self.store.windows().sessions_of(planned.class).filter(|_| !sessions.is_empty()) {
+            let (outputs, slots): (Vec<_>, Vec<_>) = sessions.into_iter().map(|(index, read)| (index, read.slot)).unzip();
+            let read = self.reader.sessions(layout, &key, &slots, now, committed_only).map_err(failed)?;
+            values.extend(outputs.into_iter().zip(read));
+        }
+        Ok(Entity { found, windows: values })
     }
 
     /// How many stored values a plan reads of an entity, and which windows, by the index of the output.

@@ -41,7 +41,7 @@ impl Watchdog {
         let now = self.clock.elapsed();
         self.board.check(now);
         let sources: Vec<_> = self.times.iter().map(|time| time.look(self.clock.now())).collect();
-        self.windows.look(&sources);
+        self.windows.look(&sources, now);
         for partition in self.origins.partitions() {
             let lane = partition.lane();
             let of_source = sources.iter().filter(|source| source.name == partition.settings.name.as_str());

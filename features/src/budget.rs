@@ -8,7 +8,7 @@
 
 use std::ops::Add;
 
-use karst_types::{Aggregation, TimeSpan, ValueType, WindowKind, WindowLength};
+use karst_types::{Aggregation, TimeSpan, ValueType, WindowKind, WindowLength, window::session_hops};
 
 use crate::{FeatureClass, Shape, WindowedFeature};
 
@@ -34,6 +34,9 @@ const CHUNK: i64 = 64;
 const CHUNK_HEAD: u64 = 5;
 /// The length of a state of variable size, and of a tile that has one.
 const LENGTH: u64 = 4;
+/// The times of a segment of a session, and its length; what is said of all segments of an aggregate.
+const SEGMENT: u64 = 20;
+const SECTION: f64 = 22.0;
 /// An event that is kept as it is, besides its values: time, version, lengths.
 const RAW: u64 = 64;
 
@@ -158,13 +161,14 @@ fn exact_features(class: &FeatureClass) -> impl Iterator<Item = &WindowedFeature
 /// What a feature takes besides tiles: raw events if it is exact, states of sessions.
 fn of_feature(class: &FeatureClass, feature: &WindowedFeature, expected: Expected) -> Option<f64> {
     if let WindowKind::Session { gap } = feature.kind {
-        let sessions = 2.0 + feature.retention.micros() as f64 / gap.micros() as f64;
-        let sessions = expected
-            .events_per_day
-            .map_or(sessions, |events| sessions.min(2.0 + events * feature.retention.micros() as f64 / DAY));
-        let bounded = (!feature.retention.is_infinite()).then_some(sessions);
-        let state = state_bytes(class, feature, f64::INFINITY).bytes + TILE * 3;
-        return bounded.map(|sessions| sessions * state as f64);
+        let (fine, coarse) = session_hops(gap);
+        let (slack, retention) = (gap.micros().max(SLACK) as f64, feature.retention.micros() as f64);
+        // One may be the past of a session that goes on.
+        let segments = 1.0 + (2 * SLACK) as f64 / fine.micros() as f64 + (slack + retention) / coarse.micros() as f64;
+        let segments =
+            expected.events_per_day.map_or(segments, |events| segments.min(2.0 + events * (slack + retention) / DAY));
+        let state = state_bytes(class, feature, f64::INFINITY).bytes + SEGMENT;
+        return (!feature.retention.is_infinite()).then_some(SECTION + segments * state as f64);
     }
     if !feature.exact {
         return Some(0.0);
@@ -194,6 +198,8 @@ fn levels(class: &FeatureClass, expected: Expected) -> Vec<LevelBudget> {
         let (mut keep, mut archive) = (hop + SLACK, Some(0));
         for (_, feature, window) in windows.iter().filter(|(of, ..)| *of == hop) {
             match window {
+                // A tumbling one can be asked for until the next one closes.
+                WindowLength::Span(span) if feature.kind == WindowKind::Tumbling => keep = keep.max(2 * span.micros() + hop),
                 WindowLength::Span(span) => keep = keep.max(span.micros() + hop),
                 // The past of all time can only be told from every tile that there was.
                 WindowLength::All if feature.retention > TimeSpan::ZERO => archive = None,
@@ -334,6 +340,16 @@ mod tests {
         assert_eq!(year.levels[0].archived, Some(400.0 * 1440.0));
         assert_eq!(year.levels[0].archive_rows, Some(400.0 * 1440.0 / 64.0 + 1.0));
         assert!(of_class(&class([]), Expected { keys: 1.0, events_per_day: None }).is_none());
+    }
+
+    /// Counted by hand: 20 m in segments of a minute, what has ended in the last gap in segments of 30 m, and the past of one that goes on.
+    #[test]
+    fn sessions_are_their_segments() {
+        let session = |retention| WindowedFeature::new("visit", Aggregation::Count).session("30m").retention(retention);
+        let bytes = |retention, events| budget([session(retention)], events).aggregates[0].bytes.unwrap();
+        assert_eq!(bytes("0s", None), 22.0 + (1.0 + 20.0 + 1.0) * (8.0 + 20.0));
+        assert_eq!(bytes("10d", None), 22.0 + (1.0 + 20.0 + 481.0) * (8.0 + 20.0));
+        assert!(bytes("10d", Some(3.0)) < 40.0 * (8.0 + 20.0));
     }
 
     #[test]

@@ -192,6 +192,8 @@ fn kinds_of_windows_have_their_rules() {
             count("b").windows(["1h"]).session("30m").hop("1m"),
             count("c").session("0s").group_by("status"),
             count("d").windows(["1h"]).retention("-1h"),
+            count("e").session("90s").retention("infinity").unbounded(),
+            count("f").session("30m").retention("400d"),
         ],
         [
             "windowed feature \"user.a\": exact is for sliding windows: tumbling ones are exact already",
@@ -201,6 +203,8 @@ fn kinds_of_windows_have_their_rules() {
             "windowed feature \"user.c\": session: expected a gap above zero that ends, got 0s",
             "windowed feature \"user.c\": sessions cannot be grouped; make the group a part of the entity's key",
             "windowed feature \"user.d\": retention: expected no negative span, got -1h",
+            "windowed feature \"user.e\": retention: expected at most 6d22h40m for sessions with a gap of 1m30s, got infinity; the sessions of an entity are one row, which is written whole",
+            "windowed feature \"user.f\": retention: expected at most 208d8h for sessions with a gap of 30m, got 400d; the sessions of an entity are one row, which is written whole",
         ],
     );
     let registry = freeze([count("visit").session("30m")]).unwrap();

@@ -37,10 +37,11 @@ struct Route(&'static str);
 
 impl Route {
     fn of(request: &HttpRequest) -> Self {
-        const ROUTES: [&str; 10] = [
+        const ROUTES: [&str; 11] = [
             "/",
             "/v1/query/online",
             "/v1/status",
+            "/v1/subscribe",
             "/v1/late",
             "/v1/watermarks",
             "/v1/dead-letters",
@@ -136,10 +137,11 @@ async fn collect(mut payload: Payload, limit: usize, expected: usize) -> Result<
 
 /// 404 and 405, in the form of all other errors.
 pub(crate) async fn no_such_route(request: HttpRequest) -> HttpResponse {
-    const KNOWN: [(&str, &str); 11] = [
+    const KNOWN: [(&str, &str); 12] = [
         ("/", "GET"),
         ("/v1/query/online", "POST"),
         ("/v1/status", "GET"),
+        ("/v1/subscribe", "GET"),
         ("/v1/late", "GET"),
         ("/v1/watermarks", "GET"),
         ("/v1/dead-letters", "GET"),

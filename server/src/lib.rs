@@ -29,4 +29,5 @@ mod letters;
 mod online;
 mod pages;
 mod quickack;
+mod subscribe;
 mod time;

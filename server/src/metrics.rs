@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
+use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::{Error, Result};
@@ -73,11 +73,15 @@ pub(crate) fn upkeep() {
 fn describe() {
     describe_histogram!(QUERY_SECONDS, Unit::Seconds, "Time from the parsed body of an online query to the engine's answer.");
     describe_histogram!(QUERY_OUTPUTS, Unit::Count, "Values in the answer of an online query.");
+    describe_gauge!(SUBSCRIBERS, Unit::Count, "Subscribers that are connected.");
+    describe_counter!(CHANGES, Unit::Count, "Changes told to subscribers.");
     describe_counter!(REQUESTS, Unit::Count, "Requests answered, by route and status.");
 }
 
 const QUERY_SECONDS: &str = "karst_server_query_seconds";
 const QUERY_OUTPUTS: &str = "karst_server_query_outputs";
+const SUBSCRIBERS: &str = "karst_server_subscribers";
+const CHANGES: &str = "karst_server_changes_told_total";
 const REQUESTS: &str = "karst_server_requests_total";
 
 /// Handles for what happens on every query.
@@ -96,4 +100,13 @@ impl QueryMetrics {
 /// The counter of one route and status. The routes are ours, never the client's text, so that labels stay few.
 pub(crate) fn requests(route: &'static str, status: u16) -> Counter {
     counter!(REQUESTS, "route" => route, "status" => status.to_string())
+}
+
+/// So many subscribers are connected now.
+pub(crate) fn subscribers(count: usize) {
+    gauge!(SUBSCRIBERS).set(count as f64);
+}
+/// So many changes more have been told.
+pub(crate) fn changes_told(count: usize) {
+    counter!(CHANGES).increment(count as u64);
 }

@@ -18,6 +18,7 @@ const INDEX: &str = "Karst\n\n\
     POST /v1/query/online   features by key: {\"inputs\": {\"user.id\": \"ada\"}, \"outputs\": [\"user.last_page\"]}\n\
     GET  /v1/status         positions, lag, watermarks and counts (JSON)\n\
     GET  /v1/watermarks     how far each source has come, which partition holds it back, and what to do (JSON)\n\
+    GET  /v1/subscribe      changes by ?features=, keys=, from=, as server-sent events\n\
     GET  /v1/late           how late events are, and what other deadlines would do (JSON)\n\
     GET  /v1/dead-letters   records that could not pass, by ?source=, partition=, reason=, from=, through=, limit=\n\
     GET  /v1/dead-letters/SOURCE/PARTITION/OFFSET   one of them, whole\n\

@@ -3,7 +3,10 @@
 use std::{
     hash::{BuildHasher, RandomState},
     net::SocketAddr,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
     thread,
 };
 
@@ -18,7 +21,9 @@ use futures::channel::oneshot;
 use karst::EngineHandle;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::{Error, Result, ServerSettings, guard, letters, metrics, metrics::QueryMetrics, online, pages, quickack, time};
+use crate::{
+    Error, Result, ServerSettings, guard, letters, metrics, metrics::QueryMetrics, online, pages, quickack, subscribe, time,
+};
 
 /// What all requests share.
 pub(crate) struct Shared {
@@ -27,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: QueryMetrics,
     /// Set before a stop, so that load balancers look elsewhere.
     pub(crate) stopping: AtomicBool,
+    /// How many subscribers there are.
+    pub(crate) subscribers: Arc<AtomicUsize>,
     ids: Ids,
 }
 
@@ -69,6 +76,7 @@ impl RunningServer {
 
     /// Takes no new connections, waits for requests under way (at most `stop_timeout`), and ends.
     pub async fn stop(mut self) {
+        self.announce_stop(); // subscribers would stay on
         drop(self.handle.stop(true)); // the command is sent by the call; its end is the thread's end
         if let Some(ended) = self.ended.take() {
             let _ = ended.await; // an error is the thread's end too
@@ -100,7 +108,8 @@ pub async fn serve(engine: EngineHandle, settings: ServerSettings) -> Result<Run
     let (started, start) = oneshot::channel();
     let (ending, ended) = oneshot::channel();
     let ids = Ids { process: RandomState::new().hash_one(address), count: AtomicU64::new(0) };
-    let shared = Shared { engine, settings, metrics: QueryMetrics::new(), stopping: AtomicBool::new(false), ids };
+    let (stopping, subscribers) = Default::default();
+    let shared = Shared { engine, settings, metrics: QueryMetrics::new(), stopping, subscribers, ids };
     let shared = Data::new(shared);
     let own = shared.clone();
     thread::Builder::new()
@@ -144,6 +153,7 @@ async fn run(
             .route("/v1/dead-letters", web::get().to(letters::list))
             .route("/v1/dead-letters/replay", web::post().to(letters::replay))
             .route("/v1/dead-letters/{source}/{partition}/{offset}", web::get().to(letters::show))
+            .route("/v1/subscribe", web::get().to(subscribe::subscribe))
             .route("/v1/late", web::get().to(time::late))
             .route("/healthz", web::get().to(pages::health))
             .route("/metrics", web::get().to(pages::metrics))
@@ -157,7 +167,7 @@ async fn run(
         .keep_alive(seconds(settings.keep_alive))
         .client_request_timeout(seconds(settings.header_timeout))
         .shutdown_timeout(seconds(settings.stop_timeout).as_secs().max(1))
-        .worker_max_blocking_threads(1) // nothing blocks here; actix wants one
+        .worker_max_blocking_threads(1) // subscribers read the disk, one after the other
         .on_connect(quickack::on_connect)
         .disable_signals() // they belong to the program
         .listen(listener)?

@@ -22,6 +22,8 @@ pub struct ServerSettings {
     pub max_body: ByteSize,
     /// More outputs in one query are refused with 400. Default 1024.
     pub max_outputs: usize,
+    /// More subscribers at a time are refused with 503. Default 64.
+    pub max_subscribers: usize,
     /// A request whose body has not arrived by then is refused with 408. Default 5 s.
     pub request_timeout: TimeSpan,
     /// A connection whose headers have not arrived by then is closed. Default 5 s.
@@ -44,6 +46,7 @@ impl Default for ServerSettings {
             allowed_hosts: Vec::new(),
             max_body: ByteSize::mib(1),
             max_outputs: 1024,
+            max_subscribers: 64,
             request_timeout: TimeSpan::from_secs(5),
             header_timeout: TimeSpan::from_secs(5),
             keep_alive: TimeSpan::from_secs(60),
@@ -76,6 +79,7 @@ impl ServerSettings {
         );
         require((1..=1 << 30).contains(&self.max_body.0), "max_body", "expected a size from 1B to 1GiB");
         require((1..=1 << 20).contains(&self.max_outputs), "max_outputs", "expected a number from 1 to 1048576");
+        require(self.max_subscribers <= 1 << 16, "max_subscribers", "expected a number from 0 to 65536");
         require((1..=256).contains(&self.workers), "workers", "expected a number from 1 to 256");
         require((1..=1 << 20).contains(&self.max_connections), "max_connections", "expected a number from 1 to 1048576");
         for (setting, span) in [

@@ -141,7 +141,7 @@ impl CommitWriter {
             }
             batch.delete(key);
             batch.delete(keys::change(seq));
-            log = crate::core::LogState { oldest: seq + 1, bytes: log.bytes.saturating_sub(size) };
+            log = crate::core::LogState { oldest: seq + 1, bytes: log.bytes.saturating_sub(size), trimmed: seq };
             trimmed += 1;
             Ok(true)
         })?;

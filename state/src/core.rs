@@ -40,6 +40,10 @@ use crate::{
 /// how many barriers must be kept; a sync takes milliseconds of the commit thread.
 const SYNC_EVERY: u64 = 256;
 
+/// Of so many incarnations it is known after which commit they began, each in so many bytes.
+const BASES_MAX: usize = 64;
+pub(crate) const BASE: usize = 16;
+
 /// What changes with every commit.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CommitState {
@@ -71,11 +75,25 @@ pub(crate) struct LogState {
     pub(crate) oldest: u64,
     /// Sum of the entries' sizes.
     pub(crate) bytes: u64,
+    /// The last entry that was dropped; 0: none was.
+    pub(crate) trimmed: u64,
+}
+
+impl LogState {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        [self.oldest, self.bytes, self.trimmed].map(u64::to_le_bytes).concat()
+    }
+    pub(crate) fn decode(mut stored: &[u8]) -> Option<Self> {
+        let (oldest, bytes) = (bytes::u64(&mut stored)?, bytes::u64(&mut stored)?);
+        // Earlier programs did not say it.
+        let trimmed = bytes::u64(&mut stored).unwrap_or_else(|| oldest.saturating_sub(1));
+        Some(Self { oldest, bytes, trimmed })
+    }
 }
 
 impl Default for LogState {
     fn default() -> Self {
-        Self { oldest: 1, bytes: 0 }
+        Self { oldest: 1, bytes: 0, trimmed: 0 }
     }
 }
 
@@ -200,6 +218,10 @@ impl Core {
         if !same_boot || acknowledged.is_some_and(|acknowledged| acknowledged > state.version.seq) {
             state.version.incarnation += 1;
             let mut batch = WriteBatch::default();
+            let mut bases = rocks.get(&keys::meta("bases"))?.map(|stored| stored.to_vec()).unwrap_or_default();
+            bases.extend([state.version.incarnation, state.version.seq].map(u64::to_le_bytes).concat());
+            let gone = bases.len().saturating_sub(BASE * BASES_MAX);
+            batch.put(keys::meta("bases"), &bases[gone..]);
             batch.put(keys::meta("incarnation"), state.version.incarnation.to_le_bytes());
             batch.put(keys::meta("boot"), boot);
             rocks.write_synced(batch)?;
@@ -323,7 +345,7 @@ impl Core {
             batch.put(keys::meta("seq"), seq.to_le_bytes());
             batch.put(keys::meta("rows"), next.rows.to_le_bytes());
             batch.put(keys::ring(ring::slot(seq)), seq.to_le_bytes());
-            batch.put(keys::meta("log"), [next.log.oldest.to_le_bytes(), next.log.bytes.to_le_bytes()].concat());
+            batch.put(keys::meta("log"), next.log.encode());
             #[cfg(test)]
             if self.fail_next_write.swap(false, SeqCst) {
                 let source = std::io::Error::other("no space left on device").into();
@@ -452,9 +474,7 @@ fn load_state(rocks: &Rocks) -> Result<CommitState> {
     state.rows = number("rows")?.unwrap_or(state.version.seq); // a directory from before it was said: every commit wrote its rows
     state.version.incarnation = number("incarnation")?.ok_or_else(|| rocks.corrupt("meta entry \"incarnation\""))?;
     if let Some(log) = read("log")? {
-        let mut rest = &log[..];
-        let log = bytes::u64(&mut rest).zip(bytes::u64(&mut rest)).ok_or_else(|| rocks.corrupt("meta entry \"log\""))?;
-        state.log = LogState { oldest: log.0, bytes: log.1 };
+        state.log = LogState::decode(&log).ok_or_else(|| rocks.corrupt("meta entry \"log\""))?;
     }
     if let Some(dead) = read("dead")? {
         state.dead = DeadState::decode(&dead).ok_or_else(|| rocks.corrupt("meta entry \"dead\""))?;

@@ -6,13 +6,14 @@
 //! d source partition offset   dead letter             (source shard)
 //! k source partition          lateness                (source shard)
 //! l seq                       size of changelog entry (feature shards)
-//! m name                      meta: format, store, shard, shards, hash, incarnation, boot, seq, rows, log, dead, replay
+//! m name                      meta: format, store, shard, shards, hash, incarnation, bases, boot, seq, rows,
+//!                             log, dead, replay
 //! o source partition          outcomes                (source shard)
 //! p source partition seq      entry of a replay log   (source shard; the partition is that of replays, -1)
 //! q number                    dead letters in the order of arrival (source shard)
 //! r slot                      commit ring             (every shard)
 //! s class key                 entity row              (feature shards)
-//!                             of tiles, and archived ones: under classes of their own (`window::layout`)
+//!                             of tiles, archived ones, and sessions: under classes of their own (`window::layout`, `window::session`)
 //! u name                      cursor of a durable reader: of the changelog, or of dead letters
 //! w source partition offset   watermark barrier       (source shard)
 //! ```

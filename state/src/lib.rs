@@ -52,11 +52,17 @@ pub use commit::{CommitWriter, Committed, FrozenCommit};
 pub mod reader;
 pub use reader::{ClassSize, RowsSize, ShardReader, StoreReader};
 
+pub mod moment;
+pub use moment::{ClosedOf, Closings, Moment};
+
 pub mod changelog;
 pub use changelog::{ChangeBatch, ChangeVersion, Changelog, Changes};
 
 pub mod window;
-pub use window::{AggregateDeclaration, ClassWindows, WindowDeclaration, WindowRead, WindowValue, Windows};
+pub use window::{
+    AggregateDeclaration, ClassSessions, ClassWindows, Closed, Closing, SessionDeclaration, WindowDeclaration, WindowRead,
+    WindowValue, Windows,
+};
 
 mod bytes;
 mod core;

@@ -23,6 +23,7 @@ pub(crate) struct ShardMetrics {
     pub(crate) windows_too_old: Counter,
     pub(crate) windows_expired_present: Counter,
     pub(crate) windows_compacted: Counter,
+    pub(crate) windows_groups_overflowed: Counter,
 }
 
 impl ShardMetrics {
@@ -48,6 +49,7 @@ impl ShardMetrics {
             poisoned: counter!("karst_state_poisoned_total", "shard" => shard.clone()),
             windows_expired_present: counter!("karst_state_windows_expired_present_total", "shard" => shard.clone()),
             windows_compacted: counter!("karst_state_windows_compacted_total", "shard" => shard.clone()),
+            windows_groups_overflowed: counter!("karst_state_windows_groups_overflowed_total", "shard" => shard.clone()),
             windows_too_old: counter!("karst_state_windows_too_old_total", "shard" => shard.clone()),
         }
     }

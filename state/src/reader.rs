@@ -11,7 +11,7 @@ use crate::{
     keys,
     lane::LaneId,
     row::{self, Row},
-    window::{ClassWindows, WindowRead, WindowValue, archive, expire, read},
+    window::{ClassSessions, ClassWindows, WindowRead, WindowValue, archive, expire, read},
 };
 
 /// What rows take on disk, before compression.
@@ -60,6 +60,10 @@ impl ShardReader {
         Self { id, core }
     }
 
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
     /// Which shard.
     pub fn id(&self) -> ShardId {
         self.id
@@ -101,7 +105,33 @@ impl ShardReader {
             let (key, hash) = archive::key_of(key, hash, level, chunk);
             self.tiles(layout.archive(), &key, hash, committed_only)
         };
-        wanted.iter().map(|wanted| read::read(layout, live.as_deref(), &mut chunks, wanted, now)).collect()
+        let mut overflowed = 0;
+        let mut read = |wanted| read::read(layout, live.as_deref(), &mut chunks, wanted, now, &mut overflowed);
+        let values = wanted.iter().map(&mut read).collect();
+        if overflowed > 0 {
+            self.core.metrics.windows_groups_overflowed.increment(overflowed);
+        }
+        values
+    }
+
+    /// Values over the sessions that are open at `now`, all of one moment, by the numbers of their aggregates.
+    ///
+    /// # Errors
+    /// As [`ShardReader::get`].
+    pub fn sessions(
+        &self,
+        layout: &ClassSessions,
+        key: &[u8],
+        hash: u64,
+        wanted: &[u16],
+        now: EventTime,
+        committed_only: bool,
+    ) -> Result<Vec<WindowValue>> {
+        let stored = self.tiles(ClassSessions::stored(layout.class()), key, hash, committed_only)?;
+        if stored.as_deref().is_some_and(|row| layout.has_expired(row)) {
+            self.core.metrics.windows_expired_present.increment(1);
+        }
+        Ok(wanted.iter().map(|slot| layout.read(stored.as_deref(), *slot, now)).collect())
     }
 
     fn tiles(&self, class: ClassId, key: &[u8], hash: u64, committed_only: bool) -> Result<Option<Vec<u8>>> {
@@ -242,6 +272,22 @@ impl StoreReader {
     ) -> Result<Vec<WindowValue>> {
         let hash = key_hash(&entity.bytes);
         self.shard(hash).windows(layout, &entity.bytes, hash, wanted, now, committed_only)
+    }
+
+    /// Values of an entity over its open sessions. See [`ShardReader::sessions`].
+    ///
+    /// # Errors
+    /// As [`ShardReader::get`].
+    pub fn sessions(
+        &self,
+        layout: &ClassSessions,
+        entity: &EntityKey,
+        wanted: &[u16],
+        now: EventTime,
+        committed_only: bool,
+    ) -> Result<Vec<WindowValue>> {
+        let hash = key_hash(&entity.bytes);
+        self.shard(hash).sessions(layout, &entity.bytes, hash, wanted, now, committed_only)
     }
 
     /// The shards.

@@ -169,9 +169,23 @@ impl Rocks {
         self.db.flush().map_err(self.error("flush"))
     }
 
+    /// Everything as it is now, for several reads; it holds back nothing but the compaction of what it sees.
+    pub(crate) fn snapshot(&self) -> Snapshot<'_> {
+        Snapshot { rocks: self, snapshot: self.db.snapshot() }
+    }
+
     /// Visits the entries from `from` on, as long as their keys start with `prefix` and `visit` says so.
-    pub(crate) fn scan(&self, prefix: &[u8], from: &[u8], mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool>) -> Result<()> {
-        let mut read = ReadOptions::default();
+    pub(crate) fn scan(&self, prefix: &[u8], from: &[u8], visit: impl FnMut(&[u8], &[u8]) -> Result<bool>) -> Result<()> {
+        self.scan_with(ReadOptions::default(), prefix, from, visit)
+    }
+
+    fn scan_with(
+        &self,
+        mut read: ReadOptions,
+        prefix: &[u8],
+        from: &[u8],
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()> {
         read.set_iterate_range(rocksdb::PrefixRange(prefix));
         for entry in self.db.iterator_opt(IteratorMode::From(from, Direction::Forward), read) {
             let (key, value) = entry.map_err(self.error("read"))?;
@@ -180,6 +194,28 @@ impl Rocks {
             }
         }
         Ok(())
+    }
+}
+
+/// A database as it was at one moment.
+pub(crate) struct Snapshot<'a> {
+    rocks: &'a Rocks,
+    snapshot: rocksdb::Snapshot<'a>,
+}
+
+impl Snapshot<'_> {
+    pub(crate) fn rocks(&self) -> &Rocks {
+        self.rocks
+    }
+    /// As [`Rocks::get`].
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>> {
+        self.snapshot.get_pinned(key).map_err(self.rocks.error("read"))
+    }
+    /// As [`Rocks::scan`].
+    pub(crate) fn scan(&self, prefix: &[u8], from: &[u8], visit: impl FnMut(&[u8], &[u8]) -> Result<bool>) -> Result<()> {
+        let mut read = ReadOptions::default();
+        read.set_snapshot(&self.snapshot);
+        self.rocks.scan_with(read, prefix, from, visit)
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{
     keys,
     lane::{Accept, LaneHead, LaneId, LanePosition, Lanes},
     row,
-    window::apply::Tiles,
+    window::{apply::Tiles, session::apply::Sessions},
 };
 
 /// Full commits after which rows are written. Bounds what is applied again when a shard is opened: a million updates by default.
@@ -91,6 +91,7 @@ pub struct ShardWriter {
     lanes: Lanes,
     dirty: Marked,
     tiles: Tiles,
+    sessions: Sessions,
     gathered: Gathered,
     gathered_max: usize, // bytes
     columns: Columns,    // a buffer
@@ -116,6 +117,7 @@ impl ShardWriter {
             lanes: Lanes::recovered(positions),
             dirty: Marked::default(),
             tiles: Tiles::default(),
+            sessions: Sessions::default(),
             gathered: Gathered::with_capacity(0),
             gathered_max,
             columns: Columns::default(),
@@ -216,6 +218,7 @@ impl ShardWriter {
             self.core.metrics.hot_evicted.increment(evicted as u64);
         }
         self.tiles.apply(&self.core, &mut self.dirty, updates, from)?;
+        self.sessions.apply(&self.core, &mut self.dirty, updates, from)?;
         Ok(missed)
     }
 

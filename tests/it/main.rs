@@ -28,6 +28,7 @@ mod registry;
 mod replay;
 mod restart;
 mod slow_shard;
+mod subscribe;
 mod supervision;
 mod two_resolvers;
 mod watermarks;

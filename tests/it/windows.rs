@@ -34,6 +34,27 @@ fn on_login(login: Login) -> Updates![User::id, User::status, User::attempts] {
     updates!(login.user, login.status, login.attempts)
 }
 
+#[features(key = "id")]
+#[allow(dead_code)]
+struct Visitor {
+    id: String,
+    status: String,
+    attempts: i64,
+    #[windowed(session = "20m", count)]
+    visit: Windowed<i64>,
+    #[windowed(session = "20m", last_n(attempts, 3), retention = "30d")]
+    latest: Windowed<Vec<i64>>,
+    #[windowed(session = "45m", sum(attempts), filter = status == "failed", default = 0)]
+    failed: Windowed<i64>,
+    #[windowed("10m", count)]
+    ten_minutes: Windowed<i64>,
+}
+
+#[stream(source = "logins")]
+fn on_visit(login: Login) -> Updates![Visitor::id, Visitor::status, Visitor::attempts] {
+    updates!(login.user, login.status, login.attempts)
+}
+
 const MINUTE: i64 = 60_000_000;
 /// 2023-11-14T22:00:00Z
 const START: i64 = 1_699_999_200_000_000;
@@ -177,6 +198,62 @@ fn what_was_longer_ago_than_the_retention_is_an_error_that_says_so() {
         assert_eq!(error.code, ErrorCode::ResolverNotFound);
         assert!(error.message.contains("2023-11-14T23:00:00Z") && error.message.contains("retention"), "{}", error.message);
         engine.shutdown().await
+    })
+    .unwrap();
+}
+
+/// The events of a user's session that is open at `now`, the earliest first: `of` says which of them count.
+fn open_visit(events: &[Told], user: u64, gap: i64, now: i64, of: impl Fn(&Told) -> bool) -> Vec<&Told> {
+    let own = events.iter().enumerate().filter(|(_, event)| event.user == user && event.at <= now && of(event));
+    let mut own: Vec<(i64, usize, &Told)> = own.map(|(offset, event)| (event.at, offset, event)).collect();
+    own.sort_by_key(|(at, offset, _)| (*at, *offset));
+    let mut next = now;
+    let joins = |(at, ..): &&(i64, usize, &Told)| std::mem::replace(&mut next, *at) - at < gap;
+    let mut visit: Vec<_> = own.iter().rev().take_while(joins).map(|(.., event)| *event).collect();
+    visit.reverse();
+    visit
+}
+
+#[test]
+fn sessions_equal_a_naive_walk_at_any_minute_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    // Pauses between bursts, so that there are sessions.
+    let mut events = told(11, 3_000);
+    events.iter_mut().enumerate().for_each(|(nth, event)| event.at += (nth as i64 / 60) * 37 * MINUTE);
+    let source = MemorySource::json("logins");
+    let check = |engine: &Engine, known: &[Told], now: i64| {
+        for user in 0..4 {
+            let visit = open_visit(known, user, 20 * MINUTE, now, |_| true);
+            let latest: Vec<_> = visit.iter().rev().take(3).map(|event| Value::Int(event.attempts)).collect();
+            let failed = open_visit(known, user, 45 * MINUTE, now, |event| event.failed);
+            let expected = [
+                ("visitor.visit__all__", Value::Int(visit.len() as i64)),
+                ("visitor.latest__all__", if latest.is_empty() { Value::Null } else { Value::List(latest) }),
+                ("visitor.failed__all__", Value::Int(failed.iter().map(|event| event.attempts).sum())),
+            ];
+            let request =
+                QueryRequest { now: Some(EventTime(now)), ..QueryRequest::new() }.input(Visitor::id, format!("u{user}"));
+            let request = expected.iter().fold(request, |request, (name, _)| request.output(*name));
+            let answer = engine.handle().query(&request);
+            assert!(answer.errors.is_empty(), "{:?}", answer.errors);
+            let got: Vec<_> = answer.data.iter().map(|value| (value.field.as_str(), value.value.clone())).collect();
+            assert_eq!(got, expected, "u{user} at {}", EventTime(now));
+        }
+    };
+    karst::run(async {
+        for (round, part) in [&events[..1_700], &events[1_700..]].into_iter().enumerate() {
+            let engine =
+                Engine::builder(dir.path()).settings(small()).source(source.clone()).resolver(on_visit).start().await?;
+            send(&source, part).await;
+            engine.drain().await?;
+            let known = &events[..if round == 0 { 1_700 } else { 3_000 }];
+            let newest = known.iter().map(|event| event.at).max().unwrap();
+            for minute in [0, 1, 9, 19, 20, 21, 44, 45, 46, 3_000] {
+                check(&engine, known, newest + minute * MINUTE);
+            }
+            engine.shutdown().await?;
+        }
+        Ok(())
     })
     .unwrap();
 }

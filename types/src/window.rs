@@ -195,6 +195,15 @@ pub fn default_hop(length: WindowLength) -> TimeSpan {
     TimeSpan::from_secs(step.map_or(24 * HOUR, |(_, hop)| hop))
 }
 
+/// The tiles in which the events of sessions with this gap are gathered: those of the newest events, and those of the past. Neither is
+/// longer than the gap, so the events of one tile are of one session; the longer is a whole number of the shorter.
+pub fn session_hops(gap: TimeSpan) -> (TimeSpan, TimeSpan) {
+    const MINUTE: i64 = 60_000_000;
+    let fine = gap.micros().clamp(1, MINUTE);
+    let coarse = gap.micros().min(60 * MINUTE) / fine * fine;
+    (TimeSpan::from_micros(fine), TimeSpan::from_micros(coarse.max(fine)))
+}
+
 /// The end of the tile of `hop` that holds `time`. Tiles are `(end − hop, end]`, counted from the epoch.
 #[inline]
 pub fn tile_end(time: EventTime, hop: TimeSpan) -> EventTime {
@@ -212,6 +221,15 @@ mod tests {
         let end = |micros| tile_end(EventTime(micros), minute).0 / 1_000_000;
         assert_eq!((end(0), end(1), end(60_000_000), end(60_000_001)), (0, 60, 60, 120));
         assert_eq!((end(-1), end(-60_000_000)), (0, -60));
+    }
+
+    #[test]
+    fn tiles_of_sessions_are_no_longer_than_the_gap_and_nest() {
+        let hops = |text: &str| {
+            let (fine, coarse) = session_hops(text.parse().unwrap());
+            format!("{fine} {coarse}")
+        };
+        assert_eq!(["30m", "90s", "10s", "1d"].map(hops), ["1m 30m", "1m 1m", "10s 10s", "1m 1h"]);
     }
 
     #[test]

@@ -165,6 +165,7 @@ fn read_server(layers: &mut Layers<'_, '_>) -> ServerSettings {
     });
     layers.read("max_body", |text| text.parse().map(|size| server.max_body = size));
     layers.read("max_outputs", |text| parse_count(text).map(|count| server.max_outputs = count));
+    layers.read("max_subscribers", |text| parse_count(text).map(|count| server.max_subscribers = count));
     layers.read("max_connections", |text| parse_count(text).map(|count| server.max_connections = count));
     layers.read("workers", |text| parse_count(text).map(|count| server.workers = count));
     layers.read("request_timeout", |text| text.parse().map(|span| server.request_timeout = span));

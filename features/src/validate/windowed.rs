@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use karst_types::{Aggregation, Expr, TimeSpan, Value, ValueType, WindowKind, WindowLength};
+use karst_types::{Aggregation, Expr, TimeSpan, Value, ValueType, WindowKind, WindowLength, window::session_hops};
 
 use crate::{
     FeatureClass, ResultType, Shape, StreamDeclaration, WindowedFeature,
@@ -15,6 +15,8 @@ use crate::{
 const WINDOWS_MAX: usize = 64;
 /// Most tiles between the tail and the head of one window: a read may merge them all.
 const TILES_MAX: i64 = 50_000;
+/// Most segments that the retained sessions of an entity may have (`types/src/window.rs`, `session_hops`).
+const SEGMENTS_MAX: i64 = 10_000;
 /// Longest list, for the `n` and `k` of aggregations.
 const LIST_MAX: u16 = 1000;
 /// A retention above this asks for an opt-in if the groups have no bound.
@@ -137,6 +139,15 @@ impl Checked<'_> {
                 if *exact || hop.is_some() {
                     let what = if *exact { "exact" } else { "hop" };
                     self.add(format!("{what} is for windows: sessions are exact, and have no hops"), None, found);
+                }
+                let (retention, coarse) = (self.feature.retention, session_hops(*gap).1);
+                if retention.is_infinite() || retention.micros() / coarse.micros() > SEGMENTS_MAX {
+                    let most = TimeSpan::from_micros(coarse.micros().saturating_mul(SEGMENTS_MAX));
+                    self.add(
+                        format!("retention: expected at most {most} for sessions with a gap of {gap}, got {retention}"),
+                        Some("the sessions of an entity are one row, which is written whole"),
+                        found,
+                    );
                 }
                 if group_by.is_some() {
                     self.add("sessions cannot be grouped", Some("make the group a part of the entity's key"), found);

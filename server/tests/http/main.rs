@@ -3,6 +3,7 @@
 
 mod letters;
 mod site;
+mod subscribe;
 
 use std::{io::Write, net::TcpStream, time::Duration};
 

@@ -6,6 +6,7 @@ mod hot_and_cold;
 mod letters;
 mod poison;
 mod recovery;
+mod sessions;
 mod wal_damage;
 mod windows;
 

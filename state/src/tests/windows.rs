@@ -6,18 +6,20 @@ use karst_types::{
 };
 
 use super::*;
-use crate::{AggregateDeclaration, ClassWindows, WindowDeclaration, WindowRead, WindowValue, Windows};
+use crate::{
+    AggregateDeclaration, ClassSessions, ClassWindows, SessionDeclaration, WindowDeclaration, WindowRead, WindowValue, Windows,
+};
 
-const MINUTE: i64 = 60_000_000;
-const HOUR: i64 = 60 * MINUTE;
-const DAY: i64 = 24 * HOUR;
+pub(super) const MINUTE: i64 = 60_000_000;
+pub(super) const HOUR: i64 = 60 * MINUTE;
+pub(super) const DAY: i64 = 24 * HOUR;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
-struct Event {
-    key: u64,
-    time: i64,
-    amount: Option<i64>,
-    city: i64,
+pub(super) struct Event {
+    pub(super) key: u64,
+    pub(super) time: i64,
+    pub(super) amount: Option<i64>,
+    pub(super) city: i64,
 }
 
 fn span(micros: i64) -> WindowLength {
@@ -34,7 +36,7 @@ fn window(length: WindowLength, retention: i64) -> WindowDeclaration {
     }
 }
 
-fn aggregates() -> Vec<AggregateDeclaration> {
+pub(super) fn aggregates() -> Vec<AggregateDeclaration> {
     let of = |slot: u16, aggregation, feature: Option<u16>| AggregateDeclaration {
         slot,
         aggregation,
@@ -53,7 +55,7 @@ fn aggregates() -> Vec<AggregateDeclaration> {
 }
 
 /// What the aggregate with this slot is of these events, in the order of their offsets.
-fn naive(slot: u16, events: &[(i64, Event)]) -> Value {
+pub(super) fn naive(slot: u16, events: &[(i64, Event)]) -> Value {
     let amounts = || events.iter().filter_map(|(_, event)| event.amount);
     match slot {
         0 => Value::Int(events.len() as i64),
@@ -70,25 +72,31 @@ fn naive(slot: u16, events: &[(i64, Event)]) -> Value {
     }
 }
 
-struct World {
+pub(super) struct World {
     dir: tempfile::TempDir,
     declared: Vec<WindowDeclaration>,
+    pub(super) sessions: Vec<SessionDeclaration>,
     aggregates: Vec<AggregateDeclaration>,
-    store: Option<Store>,
+    pub(super) store: Option<Store>,
     shard: Option<ShardWriter>,
     epoch: u64,
     lane_seq: u64,
-    log: Vec<Event>,
-    next: usize,
-    watermark: i64,
+    pub(super) log: Vec<Event>,
+    pub(super) next: usize,
+    pub(super) watermark: i64,
 }
 
 impl World {
     fn new(declared: Vec<WindowDeclaration>) -> Self {
+        Self::with_sessions(declared, Vec::new())
+    }
+
+    pub(super) fn with_sessions(declared: Vec<WindowDeclaration>, sessions: Vec<SessionDeclaration>) -> Self {
         let exact = declared.iter().any(|window| window.exact);
         let mut world = Self {
             dir: tempfile::tempdir().unwrap(),
             declared,
+            sessions,
             aggregates: aggregates().into_iter().map(|aggregate| AggregateDeclaration { exact, ..aggregate }).collect(),
             store: None,
             shard: None,
@@ -103,12 +111,14 @@ impl World {
     }
 
     /// A start, perhaps after a kill: what was not committed is sent again.
-    fn open(&mut self) {
+    pub(super) fn open(&mut self) {
         (self.shard, self.store) = (None, None);
         // A handful of events is a flood: most commits leave the rows for a later one.
         let settings = StoreSettings { commit_events: 16, ..settings(1) };
         let store = Store::open_with_windows(self.dir.path(), &settings, Arc::new(StoppedClock)).unwrap();
-        store.declare_windows(Windows::new([Arc::new(ClassWindows::new(CLASS, &self.aggregates, &self.declared))])).unwrap();
+        let tiles = (!self.declared.is_empty()).then(|| Arc::new(ClassWindows::new(CLASS, &self.aggregates, &self.declared)));
+        let sessions = (!self.sessions.is_empty()).then(|| Arc::new(ClassSessions::new(CLASS, &self.sessions)));
+        store.declare_windows(Windows::new(tiles).with_sessions(sessions)).unwrap();
         let mut shard = store.shard_writer(ShardId(0)).unwrap();
         self.epoch += 1;
         self.lane_seq = 0;
@@ -122,12 +132,12 @@ impl World {
         Arc::clone(self.store.as_ref().unwrap().windows().of(CLASS).unwrap())
     }
 
-    fn advance(&mut self, watermark: i64) {
+    pub(super) fn advance(&mut self, watermark: i64) {
         self.watermark = self.watermark.max(watermark);
-        self.layout().advance(EventTime(self.watermark));
+        self.store.as_ref().unwrap().windows().advance(CLASS, EventTime(self.watermark));
     }
 
-    fn send(&mut self, events: usize) {
+    pub(super) fn send(&mut self, events: usize) {
         let through = (self.next + events).min(self.log.len());
         if through == self.next {
             return;
@@ -154,7 +164,7 @@ impl World {
         self.next = through;
     }
 
-    fn commit(&mut self) {
+    pub(super) fn commit(&mut self) {
         let commits = self.store.as_ref().unwrap().commit_writer(ShardId(0));
         let shard = self.shard.as_mut().unwrap();
         if let Some(frozen) = shard.freeze() {
@@ -164,7 +174,7 @@ impl World {
     }
 
     /// Until there is nothing left to be written.
-    fn commit_all(&mut self) {
+    pub(super) fn commit_all(&mut self) {
         while self.shard.as_ref().unwrap().has_uncommitted() {
             self.commit();
         }
@@ -220,6 +230,15 @@ impl World {
     }
 }
 
+/// Numbers below a bound.
+pub(super) fn random(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut state = seed;
+    move |below| {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(state) % below
+    }
+}
+
 /// A life of a store: events around a time that goes on, some of them late and some in the future.
 fn live(seed: u64, declared: Vec<WindowDeclaration>, days: i64) {
     live_with(seed, declared, days, (3 * DAY) as u64, 1);
@@ -228,13 +247,7 @@ fn live(seed: u64, declared: Vec<WindowDeclaration>, days: i64) {
 /// `very_late` of 20 events are late by up to `latest`.
 fn live_with(seed: u64, declared: Vec<WindowDeclaration>, days: i64, latest: u64, very_late: u64) {
     let mut world = World::new(declared);
-    let mut random = {
-        let mut state = seed;
-        move |below: u64| {
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            mix(state) % below
-        }
-    };
+    let mut random = random(seed);
     let start = 1_357_000_000_000_000 / HOUR * HOUR;
     let mut time = start;
     while time < start + days * DAY {
@@ -306,24 +319,30 @@ fn retained_windows_answer_for_the_past_from_the_archive() {
     }
 }
 
+pub(super) fn compact(world: &World) {
+    let core = world.store.as_ref().unwrap().core(ShardId(0));
+    let compacted = core.with_rocks(|rocks| {
+        rocks.flush()?;
+        rocks.compact();
+        Ok(())
+    });
+    compacted.unwrap();
+}
+
+/// Rows on disk under a class.
+pub(super) fn rows_under(world: &World, class: ClassId) -> usize {
+    let mut rows = 0;
+    let count = |key: &[u8], _: &[u8]| {
+        rows += usize::from(crate::keys::of_row(key).unwrap().0 == class);
+        Ok(true)
+    };
+    world.store.as_ref().unwrap().core(ShardId(0)).with_rocks(|rocks| rocks.scan(b"s", b"s", count)).unwrap();
+    rows
+}
+
 /// Rows of tiles on disk, live and archived.
 fn rows_of_tiles(world: &World) -> (usize, usize) {
-    let mut rows = (0, 0);
-    world
-        .store
-        .as_ref()
-        .unwrap()
-        .core(ShardId(0))
-        .with_rocks(|rocks| {
-            rocks.scan(b"s", b"s", |key, _| {
-                let (class, _) = crate::keys::of_row(key).unwrap();
-                rows.0 += usize::from(class == ClassWindows::live_of(CLASS));
-                rows.1 += usize::from(class == world.layout().archive());
-                Ok(true)
-            })
-        })
-        .unwrap();
-    rows
+    (rows_under(world, ClassWindows::live_of(CLASS)), rows_under(world, world.layout().archive()))
 }
 
 #[test]
@@ -338,23 +357,16 @@ fn compaction_drops_rows_whose_tiles_have_all_expired_and_no_others() {
     world.log.extend((0..50).map(|key| event(key, DAY + 4 * HOUR)));
     world.send(1000);
     world.commit_all();
-    let compact = |world: &World| {
-        world.store.as_ref().unwrap().core(ShardId(0)).with_rocks(|rocks| {
-            rocks.flush()?;
-            rocks.compact();
-            Ok(())
-        })
-    };
-    compact(&world).unwrap();
+    compact(&world);
     let before = rows_of_tiles(&world);
     assert!(before.0 == 50 && before.1 >= 50, "{before:?}");
     world.advance(3 * DAY);
-    compact(&world).unwrap();
+    compact(&world);
     assert_eq!(rows_of_tiles(&world), (0, 0));
     world.log.push(event(7, 3 * DAY));
     world.send(1);
     world.commit_all();
-    compact(&world).unwrap();
+    compact(&world);
     assert_eq!(rows_of_tiles(&world), (1, 0));
     world.check(7, 3 * DAY, "after compaction");
 }
@@ -369,17 +381,7 @@ fn compaction_keeps_what_a_long_window_reaches_also_where_nothing_was_rolled_up(
         world.advance(DAY + hours * HOUR);
         world.open(); // so that nothing is in memory
         world.advance(DAY + hours * HOUR);
-        world
-            .store
-            .as_ref()
-            .unwrap()
-            .core(ShardId(0))
-            .with_rocks(|rocks| {
-                rocks.flush()?;
-                rocks.compact();
-                Ok(())
-            })
-            .unwrap();
+        compact(&world);
         (0..20).for_each(|key| world.check(key, DAY + hours * HOUR, "untouched since"));
     }
     assert_eq!(rows_of_tiles(&world).0, 20);
@@ -479,5 +481,30 @@ fn tumbling_windows_begin_anew_at_each_multiple_of_their_length() {
     let tumbling = WindowDeclaration { kind: WindowKind::Tumbling, ..window(span(HOUR), 0) };
     for seed in 400..415 {
         live(seed, vec![tumbling, WindowDeclaration { length: span(DAY), ..tumbling }], 4);
+    }
+}
+
+#[test]
+fn a_window_of_which_not_all_groups_fit_is_counted_when_it_is_read() {
+    use crate::window::{layout::Scratch, read, row};
+    let by_city = Some((Expr::Feature(FeatureSlot(1)), 2));
+    let grouped = AggregateDeclaration { group_by: by_city, ..aggregates().remove(0) };
+    let hour = window(span(HOUR), 0);
+    let layout = ClassWindows::new(CLASS, &[grouped], &[hour]);
+    let wanted = WindowRead { slot: 0, length: hour.length, kind: hour.kind, hop: hour.hop(), exact: false };
+    for (cities, expected) in [(2i64, 0), (3, 1)] {
+        let mut updates = Updates::new(LANE.source, LANE.partition);
+        for city in 0..cities {
+            // Each in a tile of its own: only the window has too many.
+            let cause = Cause { offset: Offset(city), event_time: EventTime(DAY + city * MINUTE) };
+            let cells = |out: &mut Vec<u8>| city.encode(out);
+            updates.push(CLASS, cause, &[FeatureSlot(1)], |out| "1".encode_key(out), cells);
+        }
+        let mut row = row::build(&layout, EventTime(DAY));
+        updates.iter().for_each(|update| _ = row::add(&mut row, &layout, &update, &mut Scratch::default()));
+        let mut overflowed = 0;
+        let now = EventTime(DAY + 10 * MINUTE);
+        read::read(&layout, Some(&row), &mut |_, _| Ok(None), &wanted, now, &mut overflowed).unwrap();
+        assert_eq!(overflowed, expected, "{cities} cities");
     }
 }

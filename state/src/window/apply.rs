@@ -175,7 +175,7 @@ fn archive_tiles(core: &Core, windows: &Windows, dirty: &mut Marked, entity: Upd
 }
 
 /// Changes rows of tiles, each named by class, key and hash of an update: in memory, or loaded, or new.
-fn put<'u>(
+pub(super) fn put<'u>(
     core: &Core,
     windows: &Windows,
     dirty: &mut Marked,

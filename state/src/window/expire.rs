@@ -3,7 +3,7 @@
 use karst_types::ClassId;
 
 use super::{
-    Windows, archive,
+    ClassSessions, Windows, archive,
     layout::{ClassWindows, Level},
     row,
 };
@@ -35,6 +35,9 @@ impl Windows {
     /// Whether a stored row may be dropped. Of what is not understood nothing is.
     pub(crate) fn has_expired(&self, key: &[u8], value: &[u8]) -> bool {
         let Some((class, entity)) = keys::of_row(key) else { return false };
+        if ClassSessions::is_stored(class) {
+            return self.sessions_of(class).is_some_and(|layout| layout.has_expired(value));
+        }
         let Some(layout) = self.of(class) else { return false };
         if class == ClassWindows::live_of(layout.class()) {
             return row::check_shape(value, layout) && is_expired(value, layout);

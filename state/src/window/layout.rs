@@ -23,7 +23,7 @@ const ARCHIVE: u16 = 0x4000;
 const HEAD: TimeSpan = TimeSpan::from_secs(60);
 /// Tiles finer than a window's hop are kept so much longer than they are needed at the watermark, at least: clocks that ask for
 /// "now" may be behind it.
-const SLACK: i64 = 600_000_000;
+pub(super) const SLACK: i64 = 600_000_000;
 
 /// One aggregate of a class, over however many windows.
 #[derive(Clone, Debug)]
@@ -123,12 +123,22 @@ impl ClassWindows {
     /// # Panics
     /// If there is no window, hops do not nest, or the class's number is too large: the declaration was checked before.
     pub fn new(class: ClassId, aggregates: &[AggregateDeclaration], windows: &[WindowDeclaration]) -> Self {
-        assert!(class.0 < CLASSES_MAX && !windows.is_empty(), "a class with windows");
+        assert!(!windows.is_empty(), "a class with windows");
+        let raw = (0..aggregates.len()).filter(|index| aggregates[*index].exact).collect();
+        Self::bound(class, aggregates, raw, levels(windows))
+    }
+
+    /// What sees the updates of a class, and what it makes of them, for whoever keeps it in other ways than in tiles of levels.
+    pub(super) fn without_levels(class: ClassId, aggregates: &[AggregateDeclaration]) -> Self {
+        Self::bound(class, aggregates, Vec::new(), Vec::new())
+    }
+
+    fn bound(class: ClassId, aggregates: &[AggregateDeclaration], raw: Vec<usize>, levels: Vec<Level>) -> Self {
+        assert!(class.0 < CLASSES_MAX, "the number of a class of a user");
         let bound: Vec<Bound> = aggregates.iter().map(bind).collect();
         let states =
             aggregates.iter().zip(&bound).map(|(declared, bound)| (declared.slot, bound.aggregate.fixed_len())).collect();
-        let raw = (0..aggregates.len()).filter(|index| aggregates[*index].exact).collect();
-        Self { aggregates: bound, ..Self::shaped(class, states, raw, levels(windows)) }
+        Self { aggregates: bound, ..Self::shaped(class, states, raw, levels) }
     }
 
     fn shaped(class: ClassId, states: Vec<(u16, Option<usize>)>, raw: Vec<usize>, levels: Vec<Level>) -> Self {
@@ -260,6 +270,13 @@ impl ClassWindows {
         self.watermark.fetch_max(watermark.0, Relaxed);
     }
 
+    /// The numbers of the aggregates that see this update.
+    pub(crate) fn sees(&self, update: &UpdateRef<'_>) -> Vec<u16> {
+        let mut seen = Vec::new();
+        self.inputs(update, &mut Scratch::default(), |index, _| seen.push(self.slots[index]));
+        seen
+    }
+
     /// Calls `each` with the index and input of every aggregate that sees this update.
     #[inline]
     pub(crate) fn inputs(&self, update: &UpdateRef<'_>, scratch: &mut Scratch, mut each: impl FnMut(usize, &Input<'_>)) {
@@ -365,8 +382,10 @@ fn levels(windows: &[WindowDeclaration]) -> Vec<Level> {
                 level.keep = exact.max().unwrap_or(0);
             }
             for window in tails {
+                // A window that has closed can be asked for until the next one does: whoever is to be told its last value may be late.
+                let times = if window.kind == WindowKind::Tumbling { 2 } else { 1 };
                 match window.length {
-                    WindowLength::Span(span) => level.keep = level.keep.max(span.micros() + hop),
+                    WindowLength::Span(span) => level.keep = level.keep.max(times * span.micros() + hop),
                     WindowLength::All if window.retention == TimeSpan::ZERO => level.bottom = true,
                     WindowLength::All => level.archive = i64::MAX,
                 }

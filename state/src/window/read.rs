@@ -6,6 +6,7 @@
 use karst_types::{EventTime, TimeSpan, Value, WindowKind, WindowLength, window::tile_end};
 
 use super::{
+    aggregate::Aggregate,
     archive, expire,
     layout::{ClassWindows, Level, Place},
     raw, row,
@@ -89,13 +90,14 @@ fn pieces(live: &[u8], layout: &ClassWindows, tail: i64, now: i64) -> Option<Vec
 /// Reads a chunk of the archive by level and number.
 pub(crate) type ReadChunk<'a> = dyn FnMut(usize, i64) -> crate::Result<Option<Vec<u8>>> + 'a;
 
-/// Reads one window of an entity's row (`None`: it never had an event).
+/// Reads one window of an entity's row (`None`: it never had an event). `overflowed` counts those of which not all groups fit.
 pub(crate) fn read(
     layout: &ClassWindows,
     live: Option<&[u8]>,
     chunks: &mut ReadChunk<'_>,
     wanted: &WindowRead,
     now: EventTime,
+    overflowed: &mut u64,
 ) -> crate::Result<WindowValue> {
     let Some(index) = layout.index_of(wanted.slot) else { return Ok(WindowValue::Unknown) };
     let aggregate = layout.aggregate(index).0;
@@ -118,7 +120,8 @@ pub(crate) fn read(
         _ => None,
     });
     if let Some((raw, from)) = exact {
-        let value = exactly(layout, live, chunks, index, raw, EventTime(from), now)?;
+        let state = exactly(layout, live, chunks, index, raw, EventTime(from), now)?;
+        let value = state.map(|state| finish(aggregate, &state, overflowed));
         return Ok(value.map_or(WindowValue::Expired, |value| WindowValue::Value { value, as_of: now }));
     }
     // At the instant asked for, or else at the last whole hop before it.
@@ -126,7 +129,12 @@ pub(crate) fn read(
     let Some((pieces, as_of)) = covered else { return Ok(WindowValue::Expired) };
     let mut state = vec![0; aggregate.fixed_len().unwrap_or(0)];
     merge_pieces(layout, live, chunks, index, &pieces, &mut state)?;
-    Ok(WindowValue::Value { value: aggregate.finish(&state), as_of: EventTime(as_of) })
+    Ok(WindowValue::Value { value: finish(aggregate, &state, overflowed), as_of: EventTime(as_of) })
+}
+
+fn finish(aggregate: &Aggregate, state: &[u8], overflowed: &mut u64) -> Value {
+    *overflowed += u64::from(aggregate.overflow(state) > 0);
+    aggregate.finish(state)
 }
 
 fn merge_pieces(
@@ -163,7 +171,7 @@ fn merge_pieces(
     Ok(())
 }
 
-/// The window `(from, now]` to the event: the tiles that its edges cut are counted from their raw events.
+/// The state of the window `(from, now]` to the event: the tiles that its edges cut are counted from their raw events.
 fn exactly(
     layout: &ClassWindows,
     live: &[u8],
@@ -172,7 +180,7 @@ fn exactly(
     raw: usize,
     from: EventTime,
     now: EventTime,
-) -> crate::Result<Option<Value>> {
+) -> crate::Result<Option<Vec<u8>>> {
     let (aggregate, place) = layout.aggregate(index);
     let finest = TimeSpan::from_micros(layout.levels()[0].hop);
     let (first, last) = (tile_end(from, finest).0, tile_end(now, finest).0);
@@ -192,5 +200,5 @@ fn exactly(
             Place::Variable(_) => aggregate.add_variable(&mut state, input),
         });
     }
-    Ok(Some(aggregate.finish(&state)))
+    Ok(Some(state))
 }

@@ -41,20 +41,20 @@ pub(crate) struct Placed {
     pub(crate) archived: u32,
 }
 
-fn int(row: &[u8], at: usize) -> i64 {
+pub(super) fn int(row: &[u8], at: usize) -> i64 {
     row[at..].first_chunk().map_or(0, |bytes| i64::from_le_bytes(*bytes))
 }
-fn put_int(row: &mut [u8], at: usize, value: i64) {
+pub(super) fn put_int(row: &mut [u8], at: usize, value: i64) {
     row[at..at + 8].copy_from_slice(&value.to_le_bytes());
 }
-fn length(row: &[u8], at: usize) -> usize {
+pub(super) fn length(row: &[u8], at: usize) -> usize {
     row[at..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize)
 }
-fn put_length(row: &mut [u8], at: usize, value: usize) {
+pub(super) fn put_length(row: &mut [u8], at: usize, value: usize) {
     row[at..at + 4].copy_from_slice(&(value as u32).to_le_bytes());
 }
 /// Makes room for `count` zeros at `at`.
-fn open(row: &mut Vec<u8>, at: usize, count: usize) {
+pub(super) fn open(row: &mut Vec<u8>, at: usize, count: usize) {
     let end = row.len();
     row.resize(end + count, 0);
     if at < end {
@@ -78,7 +78,7 @@ pub(crate) fn build(layout: &ClassWindows, watermark: EventTime) -> Vec<u8> {
 }
 
 /// Down to a whole number of hops.
-fn floor_to(time: i64, hop: i64) -> i64 {
+pub(super) fn floor_to(time: i64, hop: i64) -> i64 {
     if time == i64::MIN { time } else { time.div_euclid(hop) * hop }
 }
 

@@ -128,7 +128,6 @@ impl Aggregate {
     }
 
     /// Events whose group did not fit; always 0 where there are no groups.
-    #[cfg_attr(not(test), expect(dead_code, reason = "shown with the groups, by the next change"))]
     pub(crate) fn overflow(&self, state: &[u8]) -> u64 {
         self.groups_max.map_or(0, |_| table::extra(state))
     }
