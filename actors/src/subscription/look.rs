@@ -280,9 +280,11 @@ fn count(changes: &Changes) -> usize {
     changes.batches.iter().map(|batch| batch.updates.len()).sum()
 }
 
-/// Which windows of which entities have changed, in the order of the first update; when the newest was, and whether one came late.
+/// Which windows of which entities have changed, in the order of the first update.
 #[derive(Default)]
-struct Changed(Vec<(usize, Vec<u8>, Vec<(usize, EventTime, bool)>)>);
+struct Changed(Vec<(usize, Vec<u8>, Vec<WindowChanged>)>);
+/// Which window, the newest of its updates, and whether one came late.
+type WindowChanged = (usize, EventTime, bool);
 
 impl Changed {
     fn note(&mut self, at: usize, key: &[u8], nth: usize, time: EventTime, corrects: bool) {
