@@ -7,12 +7,13 @@
 # environment  CI=true       a skipped step or test fails the run
 #              TEST=name     only tests whose name contains this (unit, doc, kafka, registry, sql); that there is none is a failure
 #              SEEDS=n       how many crash schedules the simulation tries
+#              KILLS=n       how often the crash harness ends the process (SEED=n: with which choices)
 #              VERBOSE=1     all of cargo's lines, not only what is not ok
 #
 # A test that cannot run here says so by appending a line, what and why, to the file named by KARST_TEST_SKIPPED.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-all_steps=(format clippy build unit doc simulation kafka registry sql tidy oracle fraud demo)
+all_steps=(format clippy build unit doc simulation kafka crash registry sql tidy oracle fraud demo)
 steps=("$@")
 [ $# -gt 0 ] || steps=("${all_steps[@]}")
 
@@ -47,7 +48,7 @@ step_unit() {
   local targets name
   targets="$(cargo metadata --no-deps --format-version 1 | python3 -c '
 import json, sys
-own = {"simulation", "kafka", "registry", "sql", "tidy"}  # these have steps of their own
+own = {"simulation", "kafka", "crash", "registry", "sql", "tidy"}  # these have steps of their own
 names = {t["name"] for p in json.load(sys.stdin)["packages"] for t in p["targets"] if "test" in t["kind"]} - own
 print(*sorted(names))')" || return 1
   local selected=(--lib --bins)
@@ -59,23 +60,33 @@ step_doc() { cargo test --workspace --no-fail-fast --doc -- "${filter[@]}"; }
 
 step_simulation() { cargo test --workspace --test simulation; }
 
-step_kafka() {
+with_kafka() { # runs the command behind it while a broker answers
   if ! scripts/kafka.sh install >/dev/null; then
-    skip 'kafka: Apache Kafka could not be installed (above: why)'
+    skip "$step: Apache Kafka could not be installed (above: why)"
     return 0
   fi
-  scripts/flights_data.sh >/dev/null || return 1
   export KARST_TEST_KAFKA_RUN="$scratch/kafka"
   KARST_TEST_KAFKA="$(KAFKA_SECURE=1 scripts/kafka.sh start)" || return 1
   export KARST_TEST_KAFKA
   echo "Apache Kafka answers at $KARST_TEST_KAFKA"
-  # One at a time: some of them restart the broker.
-  cargo test --workspace --no-fail-fast --test kafka -- --test-threads=1 "${filter[@]}"
+  "$@"
   local result=$?
   [ $result -eq 0 ] || { echo "the broker's last words:"; tail -n 20 "$KARST_TEST_KAFKA_RUN/broker.log" | cut -c 1-300; }
   scripts/kafka.sh stop
   unset KARST_TEST_KAFKA KARST_TEST_KAFKA_RUN
   return $result
+}
+
+step_kafka() {
+  scripts/flights_data.sh >/dev/null || return 1
+  # One at a time: some of them restart the broker.
+  with_kafka cargo test --workspace --no-fail-fast --test kafka -- --test-threads=1 "${filter[@]}"
+}
+
+step_crash() {
+  [ -n "${KILLS:-}" ] && export KARST_CRASH_KILLS="$KILLS"
+  [ -n "${SEED:-}" ] && export KARST_CRASH_SEED="$SEED"
+  with_kafka cargo test --workspace --test crash -- --nocapture --test-threads=1
 }
 
 step_registry() {
@@ -181,6 +192,7 @@ echo
 echo "=== summary ($(clock $((SECONDS - begin))))"
 printf '%s\n' "${lines[@]}"
 grep -haE '^test .*\.\.\. FAILED' "$scratch"/*.log | sed 's/^/  failed: /'
+grep -haE '^crash kills=' "$scratch"/crash.log 2>/dev/null | sed 's/^/  /'
 [ -f "$scratch/demo.out" ] && grep -aE '^demo records=' "$scratch/demo.out" | sed 's/^/  /'
 while read -r line; do echo "  skipped: $line"; done <"$KARST_TEST_SKIPPED"
 grep -haE '^test .*\.\.\. ignored' "$scratch"/*.log | sed -E 's/^test (.*) \.\.\. ignored,?/  ignored: \1/'

@@ -10,7 +10,10 @@ use std::sync::Arc;
 use karst_connectors::{BatchDecoder, DecodedRecord, FutureEvents, LateLane, Unavailable};
 use karst_runtime::{LogWatermark, Mailbox, Stage, StageError, Verdict, lateness::lateness, progress, told_to_stop, verdict};
 use karst_state::WatermarkState;
-use karst_types::{Clock, DeadLetter, EventTime, LatenessBucket, Outcome, Reason, RecordRef, Records, TimeSpan, update::Cause};
+use karst_types::{
+    Clock, DeadLetter, EventTime, KillPoint, LatenessBucket, Outcome, Reason, RecordRef, Records, TimeSpan, kill_point,
+    update::Cause,
+};
 
 use crate::{
     dead_letter::{Fault, dead_letter},
@@ -176,6 +179,7 @@ impl Stage for ParseStage {
         let empty = Records::new(fetch.records.source().clone(), fetch.records.partition());
         let records = std::mem::replace(&mut fetch.records, empty);
         let events = self.judge(fetch.passage.clone(), records, decoded);
+        kill_point::here(KillPoint::Judged);
         self.send(events).await
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use karst_runtime::{Stage, StageError};
 use karst_state::{LaneHead, Replayed, ShardBatch, SourceBatch};
-use karst_types::{Clock, Offset, Outcomes, ShardCount, Updates, shard_of};
+use karst_types::{Clock, KillPoint, Offset, Outcomes, ShardCount, Updates, kill_point, shard_of};
 
 use crate::{
     breaker::Breaker,
@@ -113,7 +113,9 @@ impl Stage for ShardRouter {
         for (shard, updates) in self.shards.shards.iter().zip(parts) {
             let credit = Some(Box::new(batch.passage.credit.clone()) as _);
             shard.send(ShardMessage(ShardBatch { head, updates, stored_at, watermark, credit })).await.map_err(closed)?;
+            kill_point::here(KillPoint::RoutedOne);
         }
+        kill_point::here(KillPoint::RoutedAll);
         let facts = SourceBatch {
             head,
             first: batch.first,

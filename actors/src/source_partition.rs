@@ -14,7 +14,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use karst_connectors::{Fetched, PartitionReader, RunningSource};
 use karst_runtime::{Credit, Credits, Mailbox, Stage, StageError, waiting_for};
 use karst_state::{LaneId, Store, WatermarkState};
-use karst_types::{Offset, Records, Retry};
+use karst_types::{KillPoint, Offset, Records, Retry, kill_point};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -72,6 +72,7 @@ impl SourcePartition {
         let lane = self.partition.lane();
         let epoch = self.partition.next_epoch();
         let cut = announce(&self.shards, lane, epoch).await?;
+        kill_point::here(KillPoint::Announced);
         let point = self.store.restart_point(lane);
         let mut reader = self.running.reader(self.partition.id).map_err(stage_error)?;
         let mut after = point.after.map(Offset::next);
@@ -115,7 +116,9 @@ impl SourcePartition {
         if committed > self.told
             && let Some(through) = committed
         {
+            kill_point::here(KillPoint::GroupBefore);
             reading.reader.commit(through);
+            kill_point::here(KillPoint::GroupAfter);
             self.told = committed;
         }
         self.partition.look(reading.reader.lag(), reading.reader.paused());
@@ -196,6 +199,7 @@ impl Stage for SourcePartition {
             }
             match reading.reader.next().await {
                 Ok(Fetched::Records(records)) => {
+                    kill_point::here(KillPoint::Fetched);
                     self.metrics.fetched(&records);
                     let last = records.last_offset().unwrap_or_default();
                     self.partition.fetched(last, reading.reader.lag(), reading.reader.paused());
@@ -240,6 +244,7 @@ impl Stage for SourcePartition {
                 // The only sender found no room where there was some: the stage is stopping. What is not sent is replayed.
                 self.reading = None;
             }
+            kill_point::here(KillPoint::HandedOn);
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use karst_state::{
     Applied, CommitWriter, Committed, FrozenCommit, LaneHead, LaneId, LanePosition, ReplayRequest, ShardWriter, SourceWriter,
     Store,
 };
-use karst_types::{Clock, TimeSpan};
+use karst_types::{Clock, KillPoint, TimeSpan, kill_point};
 use parking_lot::RwLock;
 
 use crate::{
@@ -202,6 +202,7 @@ impl<W: Writer> StoreShard<W> {
     fn commit(&mut self) -> Result<(), StageError> {
         if let Some(frozen) = self.writer.freeze() {
             self.last_freeze = self.clock.elapsed();
+            kill_point::here(KillPoint::Frozen);
             self.committer.send(frozen)?;
         }
         Ok(())
@@ -212,6 +213,7 @@ impl<W: Writer> StoreShard<W> {
         self.metrics.committed(self.clock.elapsed().saturating_sub(self.last_freeze));
         reached("changelog", &self.name, done.rows);
         self.writer.committed(&done);
+        kill_point::here(KillPoint::CommitTold);
         Ok(())
     }
 
@@ -253,6 +255,7 @@ impl<W: Writer> Stage for StoreShard<W> {
             Applied::Applied { new, .. } => {
                 reached("store_shard", &self.name, new);
                 self.metrics.applied(new);
+                kill_point::here(KillPoint::Applied);
             }
             Applied::Duplicate | Applied::OldEpoch => {}
             Applied::Gap => self.origins.rewind(head.lane(), head.epoch, "a shard misses a message"),
@@ -292,10 +295,12 @@ impl<W: Writer> Stage for StoreShard<W> {
     }
 
     async fn stopped(&mut self) -> Result<(), StageError> {
+        kill_point::here(KillPoint::StopDrained);
         while self.writer.has_uncommitted() || self.writer.commit_in_flight() {
             self.commit()?;
             self.finish_commit().await?;
         }
+        kill_point::here(KillPoint::StopCommitted);
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use karst_connectors::{BatchDecoder, Decoded, LateLane};
 use karst_features::{BatchResolver, EventBatch, Ran};
 use karst_runtime::{Mailbox, Stage, StageError};
 use karst_state::Lateness;
-use karst_types::{Outcome, Reason, Records, Updates, update::Cause};
+use karst_types::{KillPoint, Outcome, Reason, Records, Updates, kill_point, update::Cause};
 
 use crate::{
     dead_letter::{Fault, dead_letter},
@@ -229,6 +229,7 @@ impl Stage for StreamResolver {
         reached(STAGE, &self.partition.label, events.outcomes.len());
         let run = self.run(events);
         let resolved = self.settle(events, run);
+        kill_point::here(KillPoint::Resolved);
         self.send(resolved).await
     }
 

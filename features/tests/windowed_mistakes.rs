@@ -204,7 +204,7 @@ fn kinds_of_windows_have_their_rules() {
             "windowed feature \"user.c\": sessions cannot be grouped; make the group a part of the entity's key",
             "windowed feature \"user.d\": retention: expected no negative span, got -1h",
             "windowed feature \"user.e\": retention: expected at most 6d22h40m for sessions with a gap of 1m30s, got infinity; the sessions of an entity are one row, which is written whole",
-            "windowed feature \"user.f\": retention: expected at most 208d8h for sessions with a gap of 30m, got 400d; the sessions of an entity are one row, which is written whole",
+            "windowed feature \"user.f\": retention: expected at most 29w5d8h for sessions with a gap of 30m, got 57w1d; the sessions of an entity are one row, which is written whole",
         ],
     );
     let registry = freeze([count("visit").session("30m")]).unwrap();

@@ -15,7 +15,7 @@ use std::{
     },
 };
 
-use karst_types::{Clock, EventTime, Offset};
+use karst_types::{Clock, EventTime, KillPoint, Offset, kill_point};
 use parking_lot::{Mutex, RwLock};
 use rocksdb::WriteBatch;
 
@@ -191,6 +191,7 @@ impl Core {
     fn load(&self, create: bool, acknowledged: Option<u64>) -> Result<Loaded> {
         let sync = self.settings.durability == Durability::Power;
         let rocks = Rocks::open(self.name, &self.path, create, sync, &self.shared)?;
+        kill_point::here(KillPoint::OpenShard);
         let fresh = rocks.get(&keys::meta("format"))?.is_none();
         if fresh && create {
             let mut batch = WriteBatch::default();
@@ -227,6 +228,7 @@ impl Core {
             rocks.write_synced(batch)?;
         }
         rocks.sync()?; // so that what was recovered is stable from here on
+        kill_point::here(KillPoint::OpenChecked);
         let mut positions = Positions::new();
         rocks.scan(&[keys::APPLIED], &[keys::APPLIED], |key, value| {
             let (lane, offset) =
@@ -331,6 +333,10 @@ impl Core {
         fill: impl FnOnce(&mut WriteBatch, &mut CommitState, &Rocks) -> Result<()>,
     ) -> Result<ChangeVersion> {
         let started = self.clock.elapsed();
+        let (before, after) = match self.name {
+            ShardName::Shard(_) => (KillPoint::CommitBefore, KillPoint::CommitAfter),
+            ShardName::Source => (KillPoint::FactsBefore, KillPoint::FactsAfter),
+        };
         let mut state = self.state.lock();
         self.check_writer(generation)?;
         assert_eq!(seq, state.version.seq + 1, "commits of {} are numbered without a gap", self.name);
@@ -351,9 +357,11 @@ impl Core {
                 let source = std::io::Error::other("no space left on device").into();
                 return Err(Error::Storage { action: "write", shard: self.name, path: self.path.clone(), source });
             }
+            kill_point::here(before);
             rocks.write(batch)
         });
         written.map_err(|error| self.stop(error))?;
+        kill_point::here(after);
         self.make_stable(&mut next, positions).map_err(|error| self.stop(error))?;
         *self.newest.write() = next.version;
         self.oldest_change.store(next.log.oldest, SeqCst);
@@ -371,10 +379,14 @@ impl Core {
         let flush = state.since_flush >= ring::FLUSH_EVERY;
         let sync = state.since_sync >= SYNC_EVERY;
         if flush {
+            kill_point::here(KillPoint::FlushBefore);
             self.with_rocks(Rocks::flush)?;
+            kill_point::here(KillPoint::FlushAfter);
             state.since_flush = 0;
         } else if sync {
+            kill_point::here(KillPoint::SyncBefore);
             self.with_rocks(Rocks::sync)?;
+            kill_point::here(KillPoint::SyncAfter);
         }
         if flush || sync {
             state.since_sync = 0;

@@ -18,7 +18,7 @@ use std::{
     sync::Arc,
 };
 
-use karst_types::{ShardCount, entity::HASH_VERSION};
+use karst_types::{KillPoint, ShardCount, entity::HASH_VERSION, kill_point};
 
 use crate::error::{Error, Result, ShardName};
 
@@ -111,8 +111,10 @@ impl Layout {
                 return Err(Error::Missing { what: "karst.meta of a directory that has shards".to_owned(), path: meta });
             }
             replace(&marker, "shards are being made\n")?;
+            kill_point::here(KillPoint::OpenMarked);
             let text = expected.fields().map(|(name, value)| format!("{name} = {value}\n")).concat();
             replace(&meta, &text)?;
+            kill_point::here(KillPoint::OpenIdentified);
         }
         let identity = read_identity(&meta)?;
         let wanted = Identity { store: identity.store.clone(), ..expected };
@@ -130,6 +132,7 @@ impl Layout {
     pub(crate) fn created(&mut self) -> Result<()> {
         if std::mem::take(&mut self.creating) {
             let marker = self.dir.join("creating");
+            kill_point::here(KillPoint::OpenMade);
             fs::remove_file(&marker).map_err(io("remove", &marker))?;
             sync_dir(&self.dir)?;
         }
@@ -209,7 +212,9 @@ fn replace(path: &Path, content: &str) -> Result<()> {
     let temporary = path.with_extension("new");
     let mut file = File::create(&temporary).map_err(io("create", &temporary))?;
     file.write_all(content.as_bytes()).and_then(|()| file.sync_all()).map_err(io("write", &temporary))?;
+    kill_point::here(KillPoint::FileWritten);
     fs::rename(&temporary, path).map_err(io("replace", path))?;
+    kill_point::here(KillPoint::FileReplaced);
     sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 

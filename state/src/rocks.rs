@@ -14,6 +14,8 @@ use rocksdb::{
     WriteOptions,
 };
 
+use karst_types::{KillPoint, kill_point};
+
 use crate::{
     error::{Error, Result, ShardName},
     metrics::ShardMetrics,
@@ -111,6 +113,7 @@ impl Rocks {
         if shared.expires {
             let (windows, compacted) = (Arc::clone(&shared.windows), ShardMetrics::new(shard).windows_compacted);
             rows.set_compaction_filter("karst-windows", move |_, key, value| {
+                kill_point::here(KillPoint::Compacting);
                 let expired = windows.get().is_some_and(|windows| windows.has_expired(key, value));
                 compacted.increment(u64::from(expired));
                 if expired { CompactionDecision::Remove } else { CompactionDecision::Keep }

@@ -50,5 +50,8 @@ pub use lateness::{LatenessBucket, LatenessHistogram};
 pub mod fault;
 pub use fault::{Domain, Retry};
 
+pub mod kill_point;
+pub use kill_point::KillPoint;
+
 /// A short string: up to 24 bytes are stored inline, without an allocation. Use it in messages on hot topics.
 pub use compact_str::CompactString as Str;

@@ -3,7 +3,7 @@
 use std::{future::pending, io::IsTerminal, process::ExitCode, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use karst::{Engine, EngineBuilder, EngineHandle};
+use karst::{Engine, EngineBuilder, EngineHandle, types::kill_point};
 use karst_server::RunningServer;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -19,18 +19,27 @@ use crate::{
 
 /// How long a graceful stop may take in all; Kubernetes kills after 30 s.
 const STOP_WITHIN: Duration = Duration::from_secs(25);
+/// Names the moment at which the process is to end; for tests.
+const KILL_AT: &str = "KARST_KILL_AT";
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 /// "Temporary failure" of sysexits.h: it ended before it was drained; the next start goes on from the stored positions.
 const NOT_DRAINED: u8 = 75;
 
 pub(crate) fn run(args: &RunArgs, app: impl FnOnce(EngineBuilder) -> EngineBuilder) -> Result<ExitCode, Report> {
     let config = Config::load(&args.config, args.overrides())?;
+    arm()?;
     log(&args.log)?;
     // Before the engine: handles made without a recorder count into nothing.
     karst_server::install_metrics().map_err(|error| Report::new("cannot keep metrics").detail(error))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Report::new("the machine gives no event loop").detail(error))?;
     runtime.block_on(start(config, app))
+}
+
+/// A test may say where the process is to end: see [`kill_point`].
+fn arm() -> Result<(), Report> {
+    let Some(wanted) = std::env::var_os(KILL_AT) else { return Ok(()) };
+    kill_point::arm(&wanted.to_string_lossy()).map_err(|why| Report::usage(format!("{KILL_AT}: {why}")))
 }
 
 fn log(filter: &str) -> Result<(), Report> {

@@ -1,0 +1,52 @@
+//! The real `karst` on a real Apache Kafka and a real disk, ended again and again: by SIGKILL at random moments, at every named
+//! moment of its path (`karst_types::kill_point`), and in the middle of a graceful stop. After every round everything that it holds
+//! equals an oracle that shares no code with it.
+//!
+//! ```sh
+//! KARST_TEST_KAFKA=$(scripts/kafka.sh start) cargo test --workspace --test crash     # or: make crash KILLS=500
+//! ```
+//!
+//! KARST_CRASH_KILLS says how often it is ended, KARST_CRASH_SEED with which choices, KARST_CRASH_BIN which `karst` instead of the one
+//! built with the test. Without KARST_TEST_KAFKA it is skipped, which is
+//! said.
+#![allow(unreachable_pub, clippy::unwrap_used)] // modules of a test binary
+
+mod check;
+mod oracle;
+mod process;
+mod random;
+mod rounds;
+mod workload;
+
+use std::{fs::OpenOptions, io::Write};
+
+use crate::rounds::{Options, Tally};
+
+fn number(variable: &str, default: u64) -> u64 {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable}: expected a whole number, got {text:?}")),
+        Err(_) => default,
+    }
+}
+
+fn kafka() -> Option<String> {
+    let servers = std::env::var("KARST_TEST_KAFKA").ok();
+    if servers.is_none()
+        && let Some(path) = std::env::var_os("KARST_TEST_SKIPPED")
+    {
+        let mut skipped = OpenOptions::new().append(true).create(true).open(path).unwrap();
+        writeln!(skipped, "crash: KARST_TEST_KAFKA names no broker").unwrap();
+    }
+    servers
+}
+
+#[test]
+#[allow(clippy::print_stdout)] // the figures
+fn however_it_is_ended_nothing_is_lost_and_nothing_counts_twice() {
+    let Some(servers) = kafka() else { return };
+    let kills = number("KARST_CRASH_KILLS", 60);
+    let options = Options { servers, kills, seed: number("KARST_CRASH_SEED", 1) };
+    let Tally { verdict, line } = rounds::run(&options);
+    println!("{line}");
+    assert!(verdict.is_clean(), "{line}\n{}", verdict.told.join("\n"));
+}
