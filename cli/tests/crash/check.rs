@@ -60,7 +60,7 @@ fn list<'a>(json: &'a Json, field: &str) -> &'a [Json] {
     json[field].as_array().map_or(&[], Vec::as_slice)
 }
 
-fn source<'a>(page: &'a Json, reader: Reader) -> &'a Json {
+fn source(page: &Json, reader: Reader) -> &Json {
     list(page, "sources").iter().find(|source| source["name"] == reader.source()).unwrap_or(&Json::Null)
 }
 

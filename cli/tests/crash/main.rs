@@ -10,6 +10,7 @@
 //! built with the test. Without KARST_TEST_KAFKA it is skipped, which is
 //! said.
 #![allow(unreachable_pub, clippy::unwrap_used)] // modules of a test binary
+#![allow(clippy::disallowed_methods)] // it deals with processes: their time is the wall clock
 
 mod check;
 mod oracle;

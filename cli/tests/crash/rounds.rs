@@ -151,7 +151,7 @@ impl Harness<'_> {
                 let tried = |point: &KillPoint| {
                     (self.done.hits.get(point).copied().unwrap_or(0), self.done.misses.get(point).copied().unwrap_or(0))
                 };
-                let least = points.clone().map(|point| tried(point)).min();
+                let least = points.clone().map(tried).min();
                 let least: Vec<KillPoint> = points.filter(|point| Some(tried(point)) == least).copied().collect();
                 let point = self.random.one_of(&least);
                 let (most, patience) = times(point).unwrap();
