@@ -229,7 +229,7 @@ impl Stage for StreamResolver {
         reached(STAGE, &self.partition.label, events.outcomes.len());
         let run = self.run(events);
         let resolved = self.settle(events, run);
-        kill_point::here(KillPoint::Resolved);
+        kill_point::here(KillPoint::ResolvedBatch);
         self.send(resolved).await
     }
 
