@@ -30,7 +30,7 @@ use crate::{
     source_supervisor::SourceSupervisor,
     source_time::SourceTime,
     status::{Health, PartitionStatus, Problem, ResolverStatus, ShardStatus, SourceStatus, StageView, Status, Topology},
-    stream_resolver::decoded_again,
+    stream_resolver::share_messages,
     subscription::{ChangeFeed, Passing, Subscription},
     topology::{SourcePlan, Wiring, diagram},
     windows::{self, WindowClock},
@@ -155,14 +155,8 @@ impl EngineBuilder {
             let time = SourceTime::new(source.clone(), id, Arc::clone(&running), store.clone());
             let of = |resolver: &&Arc<dyn Declared>| resolver.declaration().source == source.name.as_str();
             let mut own: Vec<_> = resolvers.iter().filter(of).cloned().collect();
-            // Whoever takes the message comes last, so that it is not decoded again for the others.
+            // Whoever takes the message comes last: the others need no copy of it.
             own.sort_by_key(|resolver| resolver.declaration().by_value);
-            let declared = own.iter().map(|resolver| resolver.declaration());
-            let again = decoded_again(declared.map(|resolver| (resolver.name, resolver.by_value)));
-            if !again.is_empty() {
-                let hint = "let them, or their parse functions, take the message by reference (&M)";
-                tracing::warn!(source = %source.name, resolvers = again.join(", "), hint, "each message is decoded once more for each of these, since more than one takes it by value");
-            }
             let counts: Vec<_> =
                 own.iter().map(|resolver| (resolver.declaration().name, Arc::<ResolverCounts>::default())).collect();
             let Some(first) = own.first().cloned() else { continue };
@@ -170,7 +164,11 @@ impl EngineBuilder {
             let plan = Arc::new(SourcePlan {
                 running: Arc::clone(&running),
                 decoder: Arc::new(move || first.decoder(&decoded)),
-                resolvers: Arc::new(move |catalog| own.iter().map(|resolver| resolver.bind(catalog)).collect()),
+                resolvers: Arc::new(move |catalog| {
+                    let mut bound = own.iter().map(|resolver| resolver.bind(catalog)).collect::<Result<Vec<_>, _>>()?;
+                    share_messages(&mut bound);
+                    Ok(bound)
+                }),
                 counts: counts.clone(),
             });
             // What was queued before a stop goes on.

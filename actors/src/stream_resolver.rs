@@ -3,8 +3,8 @@
 //! Invariants:
 //! - a record's updates stand together and in the order of its offset, whatever the number of resolvers;
 //! - a record on which one resolver fails writes nothing, and is a dead letter: the unit is the record;
-//! - a message is decoded once for all resolvers, whatever their number and their parse functions, as long as at most one
-//!   takes it by value, which then runs last;
+//! - a message is decoded once for all resolvers, whatever their number and their parse functions: those that take it by value
+//!   run last, and all but the last of them take copies. Only an attempt that failed leaves records to be decoded again;
 //! - a panic leaves no trace: updates are gathered in a batch of their own that is thrown away with the failed attempt.
 
 use std::{mem, sync::Arc};
@@ -27,16 +27,18 @@ const STAGE: &str = "stream_resolver";
 /// Bytes that an update takes, roughly; only the first guess of a batch's size.
 const UPDATE_BYTES: usize = 96;
 
-/// Those resolvers of a source, by name and whether they take the message by value, for each of which it has to be decoded once more.
-pub(crate) fn decoded_again(resolvers: impl Iterator<Item = (String, bool)>) -> Vec<String> {
-    let by_value = resolvers.filter(|(_, by_value)| *by_value);
-    by_value.skip(1).map(|(name, _)| name).collect()
+/// Has every resolver that takes messages by value leave them to those after it. Those that
+/// only look at them stand before.
+pub(crate) fn share_messages(resolvers: &mut [Box<dyn BatchResolver>]) {
+    if let [before @ .., _] = resolvers {
+        before.iter_mut().for_each(|resolver| resolver.take_copies());
+    }
 }
 
 pub(crate) struct StreamResolver {
     pub(crate) partition: Arc<Partition>,
     pub(crate) resolvers: Vec<Box<dyn BatchResolver>>,
-    /// For a record whose message is gone: taken by a resolver, or by an attempt that failed.
+    /// For a record whose message is gone: taken by an attempt that failed.
     pub(crate) decoder: Box<dyn BatchDecoder>,
     pub(crate) next: Mailbox<Resolved, NoControl>,
     pub(crate) metrics: ResolverMetrics,
@@ -120,8 +122,8 @@ impl StreamResolver {
         run
     }
 
-    /// All resolvers on one record. Its message is the one that was decoded for all of them; only where it is gone, since it
-    /// was taken, it is decoded again.
+    /// All resolvers on one record. Its message is the one that was decoded for all of them; only where it is gone, since an attempt
+    /// that failed has taken it, it is decoded again.
     fn run_record(&mut self, events: &mut Events, index: usize, cause: Cause, run: &mut Run, whole: bool) -> Ran {
         let Run { updates, tallies, late, .. } = run;
         let late = if events.outcomes[index] == Outcome::Late { &mut late[..] } else { &mut [] };
@@ -243,18 +245,5 @@ impl Stage for StreamResolver {
         let results = events.causes.iter().map(|cause| if cause.is_some() { failed.clone() } else { Ran::NotRun }).collect();
         let resolved = self.settle(events, Run { updates, results, tallies: Vec::new(), late: Vec::new() });
         self.send(resolved).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_resolver_may_take_the_message_and_every_other_one_costs_a_decoding() {
-        let again = |takes: &[(&str, bool)]| decoded_again(takes.iter().map(|(name, takes)| ((*name).to_owned(), *takes)));
-        assert_eq!(again(&[("a", false), ("b", false)]), [""; 0]);
-        assert_eq!(again(&[("a", false), ("b", true)]), [""; 0]);
-        assert_eq!(again(&[("a", true), ("b", false), ("c", true), ("d", true)]), ["c", "d"]);
     }
 }

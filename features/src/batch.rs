@@ -9,9 +9,9 @@
 use std::{marker::PhantomData, sync::Arc};
 
 use karst_types::{
-    ClassId, FeatureSlot, FeatureValue, Reason, Record, Records, Updates,
+    ClassId, FeatureSlot, FeatureValue, Message, Reason, Record, Records, Updates,
     entity::KEY_BYTES_MAX,
-    message::{AnyMessages, Messages},
+    message::{AnyMessages, CopyMessage, Messages},
     update::Cause,
 };
 
@@ -30,7 +30,7 @@ pub enum Ran {
     Nothing,
     /// It did not run, since its parse function said that the message is none of its.
     Skipped,
-    /// The record's slot was empty, since a resolver before it took the message: decode the record again, and call
+    /// The record's slot was empty, since an attempt that failed has taken the message: decode the record again, and call
     /// [`BatchResolver::run_record`].
     NeedsMessage,
     /// It failed; none of its updates of this record are left.
@@ -58,6 +58,11 @@ pub struct EventBatch<'a> {
 pub trait BatchResolver: Send {
     /// What it is.
     fn declaration(&self) -> &StreamDeclaration;
+
+    /// From now on the resolver, if it takes messages by value, takes copies: others come after it, and a message is decoded once.
+    /// Does nothing to one whose messages cannot be copied; two such on one source are a mistake that
+    /// [`RegistryBuilder::freeze`](crate::RegistryBuilder::freeze) reports.
+    fn take_copies(&mut self);
 
     /// Runs the resolver over a batch, record by record. Appends one [`Ran`] per slot to `results`.
     ///
@@ -203,7 +208,7 @@ pub fn bind<R: StreamResolver>(resolver: Arc<R>, catalog: &Catalog) -> Result<Bo
     let declaration = resolver.declaration();
     let route = route(&declaration, catalog)?;
     let keys = declaration.keys.iter().map(|_| KeyBytes::default()).collect();
-    Ok(Box::new(Bound { resolver, declaration, route, keys }))
+    Ok(Box::new(Bound { resolver, declaration, route, keys, copied: None }))
 }
 
 fn route(declaration: &StreamDeclaration, catalog: &Catalog) -> Result<Route, Mistakes> {
@@ -292,11 +297,13 @@ fn of_class(places: &mut Vec<Places>, class: ClassId) -> &mut Places {
     &mut places[index]
 }
 
-struct Bound<R> {
+struct Bound<R: StreamResolver> {
     resolver: Arc<R>,
     declaration: StreamDeclaration,
     route: Route,
     keys: Vec<KeyBytes>,
+    /// How a message is copied, where others need it as well.
+    copied: Option<CopyMessage<R::Message>>,
 }
 
 impl<R: StreamResolver> Bound<R> {
@@ -307,7 +314,7 @@ impl<R: StreamResolver> Bound<R> {
         self.keys.iter_mut().for_each(|key| key.given = false);
         let (route, keys) = (&self.route, &mut self.keys[..]);
         let mut writer = UpdateWriter { updates, route, keys, cause, skipped: false, rows: PhantomData };
-        let resolved = self.resolver.resolve(message, &mut writer);
+        let resolved = self.resolver.resolve(message.copying(self.copied), &mut writer);
         let skipped = writer.skipped;
         match resolved {
             Ok(()) if updates.len() > before => Ran::Wrote,
@@ -334,6 +341,10 @@ impl<R: StreamResolver> Bound<R> {
 impl<R: StreamResolver> BatchResolver for Bound<R> {
     fn declaration(&self) -> &StreamDeclaration {
         &self.declaration
+    }
+
+    fn take_copies(&mut self) {
+        self.copied = R::Message::copied();
     }
 
     fn run(&mut self, batch: &mut EventBatch<'_>, updates: &mut Updates, results: &mut Vec<Ran>) {

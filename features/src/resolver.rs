@@ -6,7 +6,7 @@
 
 use std::{any::TypeId, fmt};
 
-use karst_types::{EventTime, FeatureValue, Message, MessageSchema, Reason, Record};
+use karst_types::{EventTime, FeatureValue, Message, MessageSchema, Reason, Record, message::CopyMessage};
 
 use crate::{FeatureClass, Location, OutputType, ParseStep, UpdateRow, UpdateWriter};
 
@@ -34,9 +34,11 @@ pub struct StreamDeclaration {
     /// The parse function that runs before it, if there is one. [`message`](Self::message) is what the source holds: what
     /// this function takes.
     pub parse: Option<ParseStep>,
-    /// Whether it (or its parse function) takes the message itself, so that resolvers after it need the record decoded again.
-    /// Run these last.
+    /// Whether it (or its parse function) takes the message itself. Such resolvers run last, and all but the last of them take a
+    /// copy: see [`BatchResolver::take_copies`](crate::BatchResolver::take_copies).
     pub by_value: bool,
+    /// Whether its messages can be copied ([`Message::copied`]).
+    pub message_is_copied: bool,
     /// For people.
     pub description: Option<String>,
     /// Where it was declared.
@@ -72,6 +74,7 @@ impl StreamDeclaration {
             source: source.into(),
             message: R::Message::schema(),
             message_type: TypeId::of::<R::Message>(),
+            message_is_copied: R::Message::copied().is_some(),
             outputs: outputs.into_iter().map(Into::into).collect(),
             output_types: R::Row::types(),
             keys: Vec::new(),
@@ -173,20 +176,31 @@ impl<R: StreamResolver> IntoStreamResolver for R {
 pub struct MessageSlot<'a, M> {
     slot: &'a mut Option<M>,
     record: Record<'a>,
+    /// How to leave the message where it is, and take a copy.
+    copied: Option<CopyMessage<M>>,
 }
 
 impl<'a, M> MessageSlot<'a, M> {
     /// `None` if the slot is empty: another resolver took the message.
     pub fn new(slot: &'a mut Option<M>, record: Record<'a>) -> Option<Self> {
-        slot.is_some().then_some(Self { slot, record })
+        slot.is_some().then_some(Self { slot, record, copied: None })
+    }
+    /// From now on [`take`](Self::take) makes a copy, if it is told how.
+    #[must_use]
+    pub fn copying(mut self, copied: Option<CopyMessage<M>>) -> Self {
+        self.copied = copied;
+        self
     }
     /// The message, which stays for other resolvers.
     pub fn get(&self) -> &M {
         self.slot.as_ref().expect("the slot was full when this was made")
     }
-    /// The message itself. Say so in the declaration ([`StreamDeclaration::by_value`]).
+    /// The message itself, or a copy if others come after. Say so in the declaration ([`StreamDeclaration::by_value`]).
     pub fn take(self) -> M {
-        self.slot.take().expect("the slot was full when this was made")
+        match self.copied {
+            Some(copied) => copied(self.get()),
+            None => self.slot.take().expect("the slot was full when this was made"),
+        }
     }
     /// The record that it came in: key, headers, position.
     pub fn record(&self) -> Record<'a> {

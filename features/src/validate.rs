@@ -99,6 +99,7 @@ fn check_sources(sources: &[(String, Location)], found: &mut Found) {
 fn check_resolvers(declared: &RegistryBuilder, classes: &HashMap<&str, &FeatureClass>, found: &mut Found) {
     let mut named: HashMap<&str, &StreamDeclaration> = HashMap::new();
     let mut first_of_source: HashMap<&str, &StreamDeclaration> = HashMap::new();
+    let mut first_taker: HashMap<&str, &StreamDeclaration> = HashMap::new();
     for resolver in &declared.resolvers {
         let StreamDeclaration { name, source, declared_at: at, .. } = resolver;
         if let Some(why) = wrong_name(name) {
@@ -133,6 +134,22 @@ fn check_resolvers(declared: &RegistryBuilder, classes: &HashMap<&str, &FeatureC
             Some(_) => {}
             None => {
                 first_of_source.insert(source, resolver);
+            }
+        }
+        if resolver.by_value {
+            match first_taker.get(source.as_str()) {
+                Some(first) if !resolver.message_is_copied => found.add_with(
+                    Some(at),
+                    format!(
+                        "resolver \"{name}\" takes {} by value, and so does resolver \"{}\" of the same source \"{source}\" (at {}); a message is decoded once, and {0} cannot be copied",
+                        resolver.message.name, first.name, first.declared_at
+                    ),
+                    Some(format!("derive `Clone` for {0}, or let one of them (or its parse function) take `&{0}`", resolver.message.name)),
+                ),
+                Some(_) => {}
+                None => {
+                    first_taker.insert(source, resolver);
+                }
             }
         }
         check_outputs(resolver, classes, found);

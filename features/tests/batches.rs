@@ -20,6 +20,9 @@ struct Click {
     count: i64,
 }
 impl Message for Click {
+    fn copied() -> Option<fn(&Self) -> Self> {
+        Some(Self::clone)
+    }
     fn schema() -> &'static MessageSchema {
         const SCHEMA: MessageSchema = MessageSchema { name: "Click", fields: &[], event_time: None };
         &SCHEMA
@@ -220,6 +223,22 @@ fn a_resolver_by_value_empties_the_slot_and_one_by_reference_does_not() {
     run(&mut *by_value, &mut batch, &causes(1), &mut updates, &mut ran);
     assert_eq!(ran, [Ran::Wrote, Ran::Wrote, Ran::NeedsMessage]);
     assert!(batch.slots[0].is_none());
+}
+
+#[test]
+fn a_resolver_that_takes_copies_leaves_the_message_to_those_after_it() {
+    let (mut updates, mut ran) = (updates(), Vec::new());
+    let mut takers = [0, 1].map(|_| {
+        bound(&["user.id", "user.first"], true, |message, out| {
+            let Click { mut users, count } = message.take();
+            out.write(&(users.remove(0), count))
+        })
+    });
+    takers[0].take_copies();
+    let mut batch = Messages { slots: vec![click(&["ada"], 1)] };
+    takers.iter_mut().for_each(|taker| run(&mut **taker, &mut batch, &causes(1), &mut updates, &mut ran));
+    assert_eq!(ran, [Ran::Wrote, Ran::Wrote]);
+    assert!(batch.slots[0].is_none(), "the last one takes the message itself");
 }
 
 #[test]

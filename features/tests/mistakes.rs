@@ -79,6 +79,23 @@ fn sound_declarations_are_found_by_name() {
 }
 
 #[test]
+fn two_resolvers_that_take_a_message_that_cannot_be_copied_are_a_mistake() {
+    let mut builder = sound();
+    for (line, name) in [(5, "first"), (6, "second")] {
+        let mut taker = Resolver::<Click>::at(line, name, "clicks", &["user.id", "user.clicks"]);
+        taker.1 = taker.1.by_value();
+        builder.add_resolver(&taker);
+    }
+    check(
+        builder,
+        "1 mistake in the declarations:
+  1. resolver \"second\" takes Click by value, and so does resolver \"first\" of the same source \"clicks\" (at resolvers.rs:5:1); a message is decoded once, and Click cannot be copied
+     at resolvers.rs:6:1
+     hint: derive `Clone` for Click, or let one of them (or its parse function) take `&Click`",
+    );
+}
+
+#[test]
 fn the_same_declaration_twice_is_one_declaration() {
     let mut builder = sound();
     builder.add_class(user());

@@ -157,8 +157,8 @@ pub fn Updates(features: TokenStream) -> TokenStream {
 /// assert_eq!(on_click::call(&click), ("ada".to_owned(), "/".into()));
 /// ```
 ///
-/// Takes the message by reference or by value (then nothing need be cloned; best when it is the only resolver of its
-/// source). Returns `Updates![…]`; `Option` of it (`None` writes nothing: the record counts as skipped); `Vec` of it (several
+/// Takes the message by reference or by value (then nothing need be cloned; of several such on one source, all but the last
+/// get a copy, so the message must be `Clone`). Returns `Updates![…]`; `Option` of it (`None` writes nothing: the record counts as skipped); `Vec` of it (several
 /// entities); or `Result` of any of these (`Err` makes the record a dead letter). Options: `source`, `name` (default: the
 /// function's name), `parse`, `keys`.
 ///

@@ -268,6 +268,11 @@ fn message(
                 };
                 &SCHEMA
             }
+            fn copied() -> ::core::option::Option<fn(&Self) -> Self> {
+                #[allow(unused_imports)] // one of the two, depending on whether the message is `Clone`
+                use ::karst::types::message::copying::{Asked, IsClone as _, IsNotClone as _};
+                (&Asked::<Self>(::core::marker::PhantomData)).copied()
+            }
             #time
             #check
         }

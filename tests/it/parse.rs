@@ -7,7 +7,7 @@ use karst::{Reason, ResolverStatus, prelude::*};
 use crate::world::{column, outcomes, small};
 
 /// The parent: one of the two is there.
-#[derive(Message)]
+#[derive(Message, Clone)]
 #[message(check = "Event::count_decode")]
 struct Event {
     login: Option<Login>,
@@ -43,13 +43,14 @@ struct User {
     last_page: String,
     last_position: String,
     logged_in: bool,
+    logins: i64,
 }
 
 fn get_click(event: &Event) -> Option<&Click> {
     event.click.as_ref()
 }
 
-/// By value: it takes the message from the others, were it not run last.
+/// By value: it would take the message from the others, were it not run after them, and did it not get a copy.
 fn take_login(event: Event) -> Result<Option<Login>, String> {
     match event.login {
         Some(login) if login.user.is_empty() => Err("a login without a user".to_owned()),
@@ -60,6 +61,16 @@ fn take_login(event: Event) -> Result<Option<Login>, String> {
 #[stream(source = "events", parse = take_login)]
 fn on_login(login: Login) -> Updates![User::id, User::logged_in] {
     updates!(login.user, login.ok)
+}
+
+/// By value as well.
+fn take_user(event: Event) -> Option<Login> {
+    event.login
+}
+
+#[stream(source = "events", parse = take_user)]
+fn on_any_login(login: Login) -> Updates![User::id, User::logins] {
+    updates!(login.user, 1)
 }
 
 #[stream(source = "events", parse = get_click)]
@@ -88,7 +99,7 @@ fn each_resolver_sees_its_own_kind_and_each_message_is_decoded_once() {
     karst::run(async {
         let source = MemorySource::json("events");
         let builder = Engine::builder(dir.path()).settings(small()).source(source.clone());
-        let engine = builder.resolver(on_login).resolver(on_click).resolver(on_event).start().await?;
+        let engine = builder.resolver(on_login).resolver(on_click).resolver(on_any_login).resolver(on_event).start().await?;
         for event in EVENTS {
             source.send(event).await?;
         }
@@ -100,6 +111,8 @@ fn each_resolver_sees_its_own_kind_and_each_message_is_decoded_once() {
         assert_eq!(column(&handle, "user", "last_position"), text(&[("ada", "events[0]@2"), ("eve", "events[0]@5")]));
         let logged_in = ["ada", "bob"].map(|user| (user.to_owned(), Value::Bool(true)));
         assert_eq!(column(&handle, "user", "logged_in"), logged_in.into_iter().collect());
+        let logins = ["ada", "bob"].map(|user| (user.to_owned(), Value::Int(1)));
+        assert_eq!(column(&handle, "user", "logins"), logins.into_iter().collect());
 
         let sums = outcomes(&engine);
         assert_eq!((sums.records, sums.applied, sums.skipped, sums.dead_letters), (6, 4, 1, 1));
@@ -116,7 +129,8 @@ fn each_resolver_sees_its_own_kind_and_each_message_is_decoded_once() {
             [
                 status("on_click", 2, 1, 3, 0),
                 status("on_event", 3, 3, 0, 0),
-                status("on_login", 2, 0, 3, 1), // last, since it takes the message
+                status("on_login", 2, 0, 3, 1), // takes the message: after those that look at it, and a copy, since one comes after it
+                status("on_any_login", 2, 0, 3, 0), // not asked about the record on which on_login failed
             ]
         );
         assert_eq!(DECODED.load(Ordering::Relaxed), EVENTS.len());

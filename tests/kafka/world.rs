@@ -134,7 +134,11 @@ pub(crate) fn small() -> EngineSettings {
 
 /// The engine of the example.
 pub(crate) async fn start(dir: &Path, source: impl karst::Source) -> karst::Result<Engine> {
-    let builder = Engine::builder(dir).settings(small()).source(source);
+    let mut settings = small();
+    // All of them, were each flight late.
+    settings.store.dead_letters = 500_000;
+    settings.store.dead_letter_bytes = "1GiB".parse().unwrap();
+    let builder = Engine::builder(dir).settings(settings).source(source);
     builder.resolver(declare::aircraft).resolver(declare::route).start().await
 }
 

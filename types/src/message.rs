@@ -54,6 +54,12 @@ pub trait Message: DeserializeOwned + Send + 'static {
         Ok(self.event_time())
     }
 
+    /// How it is copied, if it can be: asked where several resolvers of a source take the message by value, since it is decoded
+    /// once for all of them. `#[derive(Message)]` finds it out: a message that is `Clone` is copied by that.
+    fn copied() -> Option<CopyMessage<Self>> {
+        None
+    }
+
     /// What types cannot say: ranges, combinations. A message that fails is a dead letter with this reason.
     ///
     /// # Errors
@@ -63,11 +69,17 @@ pub trait Message: DeserializeOwned + Send + 'static {
     }
 }
 
+/// Makes a copy of a message.
+pub type CopyMessage<M> = fn(&M) -> M;
+
 /// Makes a message of bytes, or says in words why they are none.
 pub type ReadBytes<M> = fn(&[u8]) -> Result<M, String>;
 
 /// The whole record as a text (format `text`).
 impl Message for String {
+    fn copied() -> Option<CopyMessage<Self>> {
+        Some(Self::clone)
+    }
     fn schema() -> &'static MessageSchema {
         const SCHEMA: MessageSchema = MessageSchema { name: "text", fields: &[], event_time: None };
         &SCHEMA
@@ -76,9 +88,41 @@ impl Message for String {
 
 /// The whole record as it is (format `bytes`).
 impl Message for Vec<u8> {
+    fn copied() -> Option<CopyMessage<Self>> {
+        Some(Self::clone)
+    }
     fn schema() -> &'static MessageSchema {
         const SCHEMA: MessageSchema = MessageSchema { name: "bytes", fields: &[], event_time: None };
         &SCHEMA
+    }
+}
+
+/// What `#[derive(Message)]` asks whether a message is `Clone`: the compiler takes the method of the first of the two traits that
+/// fits, and the second fits always ("autoref specialization").
+#[doc(hidden)]
+pub mod copying {
+    use std::marker::PhantomData;
+
+    use super::CopyMessage;
+
+    pub struct Asked<M>(pub PhantomData<M>);
+
+    pub trait IsClone<M> {
+        fn copied(&self) -> Option<CopyMessage<M>>;
+    }
+    impl<M: Clone> IsClone<M> for Asked<M> {
+        fn copied(&self) -> Option<CopyMessage<M>> {
+            Some(M::clone)
+        }
+    }
+
+    pub trait IsNotClone<M> {
+        fn copied(&self) -> Option<CopyMessage<M>>;
+    }
+    impl<M> IsNotClone<M> for &Asked<M> {
+        fn copied(&self) -> Option<CopyMessage<M>> {
+            None
+        }
     }
 }
 
@@ -151,7 +195,7 @@ impl Invalid {
 }
 
 /// The decoded messages of one batch, slot `i` belonging to record `i`; `None` where the record has no message (it failed,
-/// or a resolver that takes its message by value has taken it).
+/// or the last resolver that takes its message by value has taken it).
 #[derive(Debug)]
 pub struct Messages<M> {
     /// One slot per record of the batch.
