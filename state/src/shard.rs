@@ -25,7 +25,7 @@ use crate::{
     commit::{Committed, Content, FrozenCommit},
     core::{Core, Start},
     error::Result,
-    hot::Marked,
+    hot::{Marked, NothingBeside},
     keys,
     lane::{Accept, LaneHead, LaneId, LanePosition, Lanes},
     row,
@@ -206,47 +206,21 @@ impl ShardWriter {
     /// Returns how many of them met a row that was not in memory.
     fn apply_updates(&mut self, updates: &Updates, from: usize, stored_at: ProcessingTime) -> Result<usize> {
         let count = updates.len() - from;
-        let misses = self.core.hot.update(count, |index| updates.get(from + index), stored_at, &mut self.dirty);
-        let missed = misses.len();
-        if missed > 0 {
-            let missing: Vec<_> = misses.into_iter().map(|index| updates.get(from + index)).collect();
-            self.apply_missing(&missing, stored_at)?;
+        let mut adding = self.tiles.adding(&self.core);
+        let nth = |index: usize| updates.get(from + index);
+        let missed = self.core.hot.update(count, nth, stored_at, &mut self.dirty, &mut adding);
+        if !missed.rows.is_empty() {
+            let missing: Vec<_> = missed.rows.iter().map(|index| nth(*index)).collect();
+            apply_missing(&self.core, &mut self.dirty, &missing, stored_at)?;
         }
         if self.core.hot.over_budget() {
             // Some four looks for every row that came in: more than enough to keep up, and bounded.
-            let evicted = self.core.hot.evict(4 * missed + 256);
+            let evicted = self.core.hot.evict(4 * missed.rows.len() + 256);
             self.core.metrics.hot_evicted.increment(evicted as u64);
         }
-        self.tiles.apply(&self.core, &mut self.dirty, updates, from)?;
+        adding.finish(&self.core, &mut self.dirty, updates, from, &missed.beside)?;
         self.sessions.apply(&self.core, &mut self.dirty, updates, from)?;
-        Ok(missed)
-    }
-
-    /// Loads the rows of entities that were not in memory, all in one read, and applies their updates in order.
-    fn apply_missing(&mut self, missing: &[UpdateRef<'_>], stored_at: ProcessingTime) -> Result<()> {
-        let mut wanted: Vec<(Vec<u8>, UpdateRef<'_>)> =
-            missing.iter().map(|update| (keys::row(update.class, update.key), *update)).collect();
-        wanted.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        wanted.dedup_by(|(a, _), (b, _)| a == b);
-        self.core.with_rocks(|rocks| {
-            let found = rocks.get_sorted(wanted.iter().map(|(key, _)| &key[..]))?;
-            for ((_, update), stored) in wanted.iter().zip(found) {
-                let Some(stored) = stored else { continue };
-                if !row::check(&stored) {
-                    return Err(rocks.corrupt(format!("the row of {:?}", update.entity())));
-                }
-                self.core.hot.insert_committed(update.class, update.key, update.hash, stored.to_vec());
-            }
-            Ok(())
-        })?;
-        for index in self.core.hot.update(missing.len(), |index| missing[index], stored_at, &mut self.dirty) {
-            // A new entity. Its first update puts in the row, the others find it.
-            let update = missing[index];
-            if !self.core.hot.update(1, |_| update, stored_at, &mut self.dirty).is_empty() {
-                self.core.hot.insert_new(&update, stored_at, &mut self.dirty);
-            }
-        }
-        Ok(())
+        Ok(missed.rows.len())
     }
 
     /// The handshake of a partition that starts or rewinds (control lane): its new epoch counts from now on. Returns where
@@ -341,6 +315,33 @@ impl ShardWriter {
         }
         self.lanes.committed(done.positions.iter().copied());
     }
+}
+
+/// Loads the rows of entities that were not in memory, all in one read, and applies their updates in order.
+fn apply_missing(core: &Core, dirty: &mut Marked, missing: &[UpdateRef<'_>], stored_at: ProcessingTime) -> Result<()> {
+    let mut wanted: Vec<(Vec<u8>, UpdateRef<'_>)> =
+        missing.iter().map(|update| (keys::row(update.class, update.key), *update)).collect();
+    wanted.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    wanted.dedup_by(|(a, _), (b, _)| a == b);
+    core.with_rocks(|rocks| {
+        let found = rocks.get_sorted(wanted.iter().map(|(key, _)| &key[..]))?;
+        for ((_, update), stored) in wanted.iter().zip(found) {
+            let Some(stored) = stored else { continue };
+            if !row::check(&stored) {
+                return Err(rocks.corrupt(format!("the row of {:?}", update.entity())));
+            }
+            core.hot.insert_committed(update.class, update.key, update.hash, stored.to_vec());
+        }
+        Ok(())
+    })?;
+    for index in core.hot.update(missing.len(), |index| missing[index], stored_at, dirty, &mut NothingBeside).rows {
+        // A new entity. Its first update puts in the row, the others find it.
+        let update = missing[index];
+        if !core.hot.update(1, |_| update, stored_at, dirty, &mut NothingBeside).rows.is_empty() {
+            core.hot.insert_new(&update, stored_at, dirty);
+        }
+    }
+    Ok(())
 }
 
 /// The index of the first update of a record after `after`; updates are in the order of their offsets.

@@ -5,19 +5,31 @@
 
 use std::collections::BTreeMap;
 
-use karst_types::{UpdateRef, Updates};
+use karst_types::{ClassId, UpdateRef, Updates};
 
 use super::{
     ClassWindows, Windows, archive,
     layout::{Scratch, end_of},
     row,
 };
-use crate::{core::Core, error::Result, hot::Marked, keys};
+use crate::{
+    core::Core,
+    error::Result,
+    hot::{Beside, Marked},
+    keys,
+};
 
 /// What writes the tiles of one shard.
 #[derive(Default)]
 pub(crate) struct Tiles {
     scratch: Scratch,
+}
+
+/// Adds the updates of one batch to tiles: first where the hot set has them beside the rows of values, then [`Adding::finish`].
+pub(crate) struct Adding<'t> {
+    windows: &'t Windows,
+    scratch: &'t mut Scratch,
+    found: Found,
 }
 
 /// What one pass found besides.
@@ -31,67 +43,83 @@ struct Found {
 }
 
 impl Tiles {
-    /// Applies the updates from `from` on.
-    pub(crate) fn apply(&mut self, core: &Core, dirty: &mut Marked, updates: &Updates, from: usize) -> Result<()> {
-        let windows = core.windows();
-        if windows.is_empty() {
-            return Ok(());
+    /// Begins a batch.
+    pub(crate) fn adding<'t>(&'t mut self, core: &'t Core) -> Adding<'t> {
+        Adding { windows: core.windows(), scratch: &mut self.scratch, found: Found::default() }
+    }
+}
+
+impl<'u> Beside<'u> for Adding<'_> {
+    #[inline]
+    fn class(&self, class: ClassId) -> Option<ClassId> {
+        self.windows.of(class).map(|_| ClassWindows::live_of(class))
+    }
+
+    #[inline]
+    fn change(&mut self, row: &mut Vec<u8>, index: usize, update: &UpdateRef<'u>) -> bool {
+        let Some(layout) = self.windows.of(update.class) else { return false };
+        let layout = &**layout;
+        let watermark = layout.watermark();
+        let due = row::is_due(row, layout, watermark);
+        if due {
+            row::roll(row, layout, watermark, &mut self.scratch.rolled);
         }
-        let of_windows = |index: &usize| windows.of(updates.get(*index).class).is_some();
-        let named: Vec<u32> = (from..updates.len()).filter(of_windows).map(|index| index as u32).collect();
-        if named.is_empty() {
-            return Ok(());
+        let placed = row::add(row, layout, update, self.scratch);
+        if placed.archived > 0 {
+            for level in (0..layout.levels().len()).filter(|level| placed.archived & 1 << level > 0) {
+                row::set_archived(row, level, end_of(update.version.event_time, layout.levels()[level].hop));
+            }
+            self.found.late.push((index, placed.archived));
         }
-        let live = |nth: usize| {
-            let update = updates.get(named[nth] as usize);
+        self.found.too_old += u64::from(!placed.live && placed.archived == 0);
+        if due && (0..layout.levels().len()).any(|level| row::archivable(row, layout, level, watermark).is_some()) {
+            self.found.full.push(index);
+        }
+        true
+    }
+}
+
+impl Adding<'_> {
+    /// Adds the updates whose tiles were not in memory, and does what was put off; indexes are those of the updates from `from` on.
+    pub(crate) fn finish(
+        mut self,
+        core: &Core,
+        dirty: &mut Marked,
+        updates: &Updates,
+        from: usize,
+        missed: &[usize],
+    ) -> Result<()> {
+        let windows = self.windows;
+        let live = |index: usize| {
+            let update = updates.get(from + index);
             UpdateRef { class: ClassWindows::live_of(update.class), ..update }
-        };
-        let mut found = Found::default();
-        let scratch = &mut self.scratch;
-        let change = |row: &mut Vec<u8>, nth: usize, update: &UpdateRef<'_>| {
-            let Some(layout) = windows.of(update.class) else { return false };
-            let watermark = layout.watermark();
-            let due = row::is_due(row, layout, watermark);
-            if due {
-                row::roll(row, layout, watermark);
-            }
-            let placed = row::add(row, layout, update, scratch);
-            if placed.archived > 0 {
-                for level in (0..layout.levels().len()).filter(|level| placed.archived & 1 << level > 0) {
-                    row::set_archived(row, level, end_of(update.version.event_time, layout.levels()[level].hop));
-                }
-                found.late.push((nth, placed.archived));
-            }
-            found.too_old += u64::from(!placed.live && placed.archived == 0);
-            if due && (0..layout.levels().len()).any(|level| row::archivable(row, layout, level, watermark).is_some()) {
-                found.full.push(nth);
-            }
-            true
         };
         let build = |update: &UpdateRef<'_>| {
             windows.of(update.class).map_or_else(Vec::new, |layout| row::build(layout, layout.watermark()))
         };
-        put(core, windows, dirty, named.len(), live, build, change)?;
-        core.metrics.windows_too_old.increment(found.too_old);
-        self.archive_late(core, windows, dirty, &found, &live)?;
-        let mut seen: Vec<UpdateRef<'_>> = found.full.into_iter().map(live).collect();
+        put(
+            core,
+            windows,
+            dirty,
+            missed.len(),
+            |nth| live(missed[nth]),
+            build,
+            |row, nth, update| self.change(row, missed[nth], update),
+        )?;
+        core.metrics.windows_too_old.increment(self.found.too_old);
+        self.archive_late(core, dirty, &live)?;
+        let mut seen: Vec<UpdateRef<'_>> = self.found.full.into_iter().map(live).collect();
         seen.sort_unstable_by(|a, b| (a.class, a.key).cmp(&(b.class, b.key)));
         seen.dedup_by(|a, b| (a.class, a.key) == (b.class, b.key));
         seen.into_iter().try_for_each(|entity| archive_tiles(core, windows, dirty, entity))
     }
 
     /// Late events whose tiles are archived already.
-    fn archive_late<'u>(
-        &mut self,
-        core: &Core,
-        windows: &Windows,
-        dirty: &mut Marked,
-        found: &Found,
-        live: &impl Fn(usize) -> UpdateRef<'u>,
-    ) -> Result<()> {
+    fn archive_late<'u>(&mut self, core: &Core, dirty: &mut Marked, live: &impl Fn(usize) -> UpdateRef<'u>) -> Result<()> {
+        let windows = self.windows;
         let mut places = Vec::new();
-        for (nth, bits) in &found.late {
-            let update = live(*nth);
+        for (index, bits) in &self.found.late {
+            let update = live(*index);
             let Some(layout) = windows.of(update.class) else { continue };
             for (level, declared) in layout.levels().iter().enumerate().filter(|(level, _)| bits & 1 << level > 0) {
                 let end = end_of(update.version.event_time, declared.hop);
@@ -99,7 +127,7 @@ impl Tiles {
                 places.push((key, UpdateRef { class: layout.archive(), hash, ..update }, end));
             }
         }
-        let scratch = &mut self.scratch;
+        let scratch = &mut *self.scratch;
         let nth = |nth: usize| {
             let (key, update, _) = &places[nth];
             UpdateRef { key, ..*update }
@@ -184,6 +212,9 @@ pub(super) fn put<'u>(
     build: impl Fn(&UpdateRef<'_>) -> Vec<u8>,
     mut change: impl FnMut(&mut Vec<u8>, usize, &UpdateRef<'u>) -> bool,
 ) -> Result<()> {
+    if count == 0 {
+        return Ok(());
+    }
     let misses = core.hot.change(count, &nth, dirty, &mut change);
     if misses.is_empty() {
         return Ok(());

@@ -83,14 +83,15 @@ struct Bound {
     by: Source,
     group: Source,
     filter: Option<Expr<FeatureSlot>>,
-    /// An update that does not write all of these is not seen.
-    needs: Vec<FeatureSlot>,
+    /// An update that does not write all of these of [`ClassWindows::reads`] is not seen.
+    needs: Vec<usize>,
 }
 
 /// Where an operand comes from.
 enum Source {
     None,
-    Cell(FeatureSlot),
+    /// The cell of this one of [`ClassWindows::reads`].
+    Cell(usize),
     Computed(Expr<FeatureSlot>),
 }
 
@@ -108,6 +109,8 @@ pub struct ClassWindows {
     class: ClassId,
     /// Empty if this is only remembered from an earlier declaration.
     aggregates: Vec<Bound>,
+    /// The features that any of them reads, by rising slot.
+    reads: Vec<FeatureSlot>,
     slots: Vec<u16>,
     places: Vec<Place>,
     /// Indexes of the aggregates whose raw events are kept: variable states after those of the aggregates.
@@ -135,10 +138,13 @@ impl ClassWindows {
 
     fn bound(class: ClassId, aggregates: &[AggregateDeclaration], raw: Vec<usize>, levels: Vec<Level>) -> Self {
         assert!(class.0 < CLASSES_MAX, "the number of a class of a user");
-        let bound: Vec<Bound> = aggregates.iter().map(bind).collect();
+        let mut reads: Vec<FeatureSlot> = aggregates.iter().flat_map(read_by).collect();
+        reads.sort_unstable();
+        reads.dedup();
+        let bound: Vec<Bound> = aggregates.iter().map(|declared| bind(declared, &reads)).collect();
         let states =
             aggregates.iter().zip(&bound).map(|(declared, bound)| (declared.slot, bound.aggregate.fixed_len())).collect();
-        Self { aggregates: bound, ..Self::shaped(class, states, raw, levels) }
+        Self { aggregates: bound, reads, ..Self::shaped(class, states, raw, levels) }
     }
 
     fn shaped(class: ClassId, states: Vec<(u16, Option<usize>)>, raw: Vec<usize>, levels: Vec<Level>) -> Self {
@@ -159,6 +165,7 @@ impl ClassWindows {
         let mut shaped = Self {
             class,
             aggregates: Vec::new(),
+            reads: Vec::new(),
             slots,
             places,
             raw,
@@ -281,15 +288,11 @@ impl ClassWindows {
     #[inline]
     pub(crate) fn inputs(&self, update: &UpdateRef<'_>, scratch: &mut Scratch, mut each: impl FnMut(usize, &Input<'_>)) {
         let block = update.cells;
-        let Scratch { written, computed } = scratch;
-        written.clear();
-        for (slot, cell) in cells(block).into_iter().flatten() {
-            let start = cell.as_ptr() as usize - block.as_ptr() as usize;
-            written.push((slot, start, start + cell.len()));
-        }
-        let find = |slot: FeatureSlot| written.iter().find(|(at, ..)| *at == slot).map(|(_, start, end)| &block[*start..*end]);
+        let Scratch { written, computed, .. } = scratch;
+        self.find_cells(block, written);
+        let cell = |read: usize| &block[written[read].0..written[read].1];
         for (index, bound) in self.aggregates.iter().enumerate() {
-            if !bound.needs.iter().all(|slot| find(*slot).is_some()) {
+            if bound.needs.iter().any(|read| written[*read] == ABSENT) {
                 continue;
             }
             if let Some(filter) = &bound.filter
@@ -297,10 +300,20 @@ impl ClassWindows {
             {
                 continue;
             }
+            if let (Source::None, Source::None) = (&bound.by, &bound.group)
+                && let Some(value) = match bound.value {
+                    Source::None => Some(&[][..]),
+                    Source::Cell(read) => Some(cell(read)),
+                    Source::Computed(_) => None,
+                }
+            {
+                each(index, &Input { value, by: None, group: None, version: &update.version });
+                continue; // most are so
+            }
             computed.clear();
             let mut operand = |source: &Source| match source {
                 Source::None => Operand::None,
-                Source::Cell(slot) => Operand::Slot(*slot),
+                Source::Cell(read) => Operand::Cell(*read),
                 Source::Computed(expr) => {
                     let start = computed.len();
                     expr.evaluate(block).encode(computed);
@@ -310,52 +323,78 @@ impl ClassWindows {
             let [value, by, group] = [&bound.value, &bound.by, &bound.group].map(&mut operand);
             let bytes = |operand: Operand| match operand {
                 Operand::None => None,
-                Operand::Slot(slot) => find(slot),
+                Operand::Cell(read) => Some(cell(read)),
                 Operand::Computed(start, end) => Some(&computed[start..end]),
             };
             let value = bytes(value).unwrap_or_default();
             each(index, &Input { value, by: bytes(by), group: bytes(group), version: &update.version });
         }
     }
+
+    /// Finds what is read in a cells block; slots rise in both.
+    #[inline]
+    fn find_cells(&self, block: &[u8], found: &mut Vec<(usize, usize)>) {
+        found.clear();
+        found.resize(self.reads.len(), ABSENT);
+        let mut reads = self.reads.iter().zip(found).peekable();
+        let Some(all) = cells(block) else { return };
+        for (slot, cell) in all {
+            while reads.next_if(|(wanted, _)| **wanted < slot).is_some() {}
+            match reads.peek_mut() {
+                None => break, // what comes after is read by nobody
+                Some((wanted, place)) if **wanted == slot => {
+                    let start = cell.as_ptr() as usize - block.as_ptr() as usize;
+                    **place = (start, start + cell.len());
+                }
+                Some(_) => {}
+            }
+        }
+    }
 }
+
+/// No such cell.
+const ABSENT: (usize, usize) = (usize::MAX, usize::MAX);
 
 /// Memory that is used again for every update.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    /// Slot, and where its cell is in the cells block.
-    written: Vec<(FeatureSlot, usize, usize)>,
+    /// Where the cells that are read are in the cells block.
+    written: Vec<(usize, usize)>,
     computed: Vec<u8>,
+    /// Tiles that are rolled up.
+    pub(crate) rolled: Vec<u8>,
 }
 
 #[derive(Clone, Copy)]
 enum Operand {
     None,
-    Slot(FeatureSlot),
+    Cell(usize),
     Computed(usize, usize),
 }
 
-fn bind(declared: &AggregateDeclaration) -> Bound {
+/// The features that an aggregate reads.
+fn read_by(declared: &AggregateDeclaration) -> impl Iterator<Item = FeatureSlot> {
+    let (input, group) = (declared.input.as_ref(), declared.group_by.as_ref());
+    let all = [input.map(|(expr, _)| expr), declared.by.as_ref(), declared.filter.as_ref(), group.map(|(expr, _)| expr)];
+    all.into_iter().flatten().flat_map(Expr::features).copied()
+}
+
+fn bind(declared: &AggregateDeclaration, reads: &[FeatureSlot]) -> Bound {
+    let place = |slot: FeatureSlot| reads.partition_point(|read| *read < slot);
     let source = |expr: Option<&Expr<FeatureSlot>>| match expr {
         None => Source::None,
-        Some(Expr::Feature(slot)) => Source::Cell(*slot),
+        Some(Expr::Feature(slot)) => Source::Cell(place(*slot)),
         Some(expr) => Source::Computed(expr.clone()),
     };
-    let input = declared.input.as_ref().map(|(expr, _)| expr);
-    let group = declared.group_by.as_ref().map(|(expr, _)| expr);
-    let mut needs: Vec<FeatureSlot> = [input, declared.by.as_ref(), declared.filter.as_ref(), group]
-        .into_iter()
-        .flatten()
-        .flat_map(Expr::features)
-        .copied()
-        .collect();
+    let mut needs: Vec<usize> = read_by(declared).map(place).collect();
     needs.sort_unstable();
     needs.dedup();
     let groups_max = declared.group_by.as_ref().map(|(_, max)| *max);
     Bound {
         aggregate: Aggregate::new(declared.aggregation, declared.input.as_ref().map(|(_, ty)| *ty), groups_max),
-        value: source(input),
+        value: source(declared.input.as_ref().map(|(expr, _)| expr)),
         by: source(declared.by.as_ref()),
-        group: source(group),
+        group: source(declared.group_by.as_ref().map(|(expr, _)| expr)),
         filter: declared.filter.clone(),
         needs,
     }

@@ -344,7 +344,8 @@ impl Section<'_> {
     /// Merges a tile into the one with this end.
     pub(crate) fn merge(&mut self, layout: &ClassWindows, end: i64, tile: Tile<'_>) {
         if let (Err(at), None) = (self.look_up(layout, end), layout.raws().next()) {
-            self.row.splice(at..at, tile.bytes.iter().copied());
+            open(self.row, at, tile.bytes.len());
+            self.row[at..at + tile.bytes.len()].copy_from_slice(tile.bytes);
             put_int(self.row, at, end);
             self.end += tile.bytes.len();
             return;
@@ -451,7 +452,7 @@ fn limit(row: &[u8], layout: &ClassWindows, level: usize, watermark: EventTime) 
 
 /// Rolls complete tiles up into coarser ones, and drops those that no window reaches any more. Tiles of an archived level stay:
 /// [`archivable`] names them.
-pub(crate) fn roll(row: &mut Vec<u8>, layout: &ClassWindows, watermark: EventTime) {
+pub(crate) fn roll(row: &mut Vec<u8>, layout: &ClassWindows, watermark: EventTime, scratch: &mut Vec<u8>) {
     let levels = layout.levels();
     for (level, declared) in levels.iter().enumerate().skip(1) {
         let hop = declared.hop;
@@ -460,17 +461,23 @@ pub(crate) fn roll(row: &mut Vec<u8>, layout: &ClassWindows, watermark: EventTim
             continue;
         }
         let (start, end) = section(row, layout, level - 1);
+        if start == end {
+            put_int(row, field(level) + 8, to);
+            continue;
+        }
         // Beside the row: what changes in it moves everything that comes after it, and there may be thousands of finer tiles.
-        let mut rolled = Vec::new();
+        let rolled = &mut *scratch;
+        rolled.clear();
         for tile in tiles(&row[start..end], layout).filter(|tile| tile.end > from && tile.end <= to) {
             let end = rolled.len();
-            let mut section = Section { row: &mut rolled, start: 0, end };
+            let mut section = Section { row: &mut *rolled, start: 0, end };
             section.merge(layout, end_of(EventTime(tile.end), hop), tile);
         }
         put_int(row, field(level) + 8, to);
         // All tiles that are there already end at `from` or before.
         let (start, end) = section(row, layout, level);
-        row.splice(end..end, rolled.iter().copied());
+        open(row, end, rolled.len());
+        row[end..end + rolled.len()].copy_from_slice(rolled);
         put_length(row, field(level) + SIZE, end - start + rolled.len());
     }
     for (level, declared) in levels.iter().enumerate() {
@@ -499,11 +506,12 @@ pub(crate) fn drop_until(row: &mut Vec<u8>, layout: &ClassWindows, level: usize,
             to += tile.bytes.len();
         }
         let from = from.unwrap_or(to);
-        let gone: Vec<u8> = section.row.drain(from..to).collect();
-        section.end -= gone.len();
+        let gone = if layout.levels()[level].bottom { section.row[from..to].to_vec() } else { Vec::new() };
+        section.row.drain(from..to);
+        section.end -= to - from;
         gone
     });
-    if layout.levels()[level].bottom {
+    if !gone.is_empty() {
         for tile in tiles(&gone, layout) {
             with_section(row, layout, level, |section| section.merge(layout, BOTTOM, tile));
         }

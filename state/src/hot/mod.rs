@@ -1,0 +1,323 @@
+//! The hot set: rows of one shard in memory, one writer, any number of readers.
+//!
+//! Invariants:
+//! - a row that differs from what is committed (dirty), or is part of a commit on its way (in flight), is never evicted: the
+//!   hot set is where it lives;
+//! - a lock is held for one read or a few updates, never for a batch: readers wait for some microseconds at most;
+//! - bytes stay within the budget as long as rows are committed often enough ([`HotSet::over_budget`] says when they are not).
+//!
+//! Divided by key hash into 32 parts, each with its own lock. Of the hash, bits 0–4 choose the part, bits 25–31 are the tag
+//! and bits 32 upward the bucket in the part's table; the topmost bits chose the shard and are the same for all keys here.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
+
+use karst_types::{ClassId, ProcessingTime, UpdateRef};
+use parking_lot::RwLock;
+
+use crate::{keys, row};
+
+const PARTS: usize = 32;
+/// Updates under one lock: a reader waits for some microseconds at most.
+const GROUP: usize = 32;
+
+mod marked;
+mod part;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use marked::{Copied, CopiedRow, Marked};
+use part::{DIRTY, Entry, IN_FLIGHT, Key, MISS, Part};
+
+const fn part_of(hash: u64) -> usize {
+    (hash % PARTS as u64) as usize
+}
+
+/// Rows that stand beside those of updates, by another class and the same key, and change with them: the tiles of windows.
+pub(crate) trait Beside<'u> {
+    /// The class of the rows beside those of a class, if there are any.
+    fn class(&self, class: ClassId) -> Option<ClassId>;
+    /// Takes in the update with this index; says whether the row is another now.
+    fn change(&mut self, row: &mut Vec<u8>, index: usize, update: &UpdateRef<'u>) -> bool;
+}
+
+/// There are none.
+pub(crate) struct NothingBeside;
+
+impl Beside<'_> for NothingBeside {
+    fn class(&self, _: ClassId) -> Option<ClassId> {
+        None
+    }
+    fn change(&mut self, _: &mut Vec<u8>, _: usize, _: &UpdateRef<'_>) -> bool {
+        false
+    }
+}
+
+/// Updates that did not find their rows in memory, by index, of each entity in order.
+#[derive(Default)]
+pub(crate) struct Missed {
+    pub(crate) rows: Vec<usize>,
+    /// Those whose rows beside were not found, or not looked for, since their own was missing.
+    pub(crate) beside: Vec<usize>,
+}
+
+pub(crate) struct HotSet {
+    parts: Box<[RwLock<Part>]>,
+    bytes: AtomicUsize,
+    entries: AtomicUsize,
+    hand: AtomicUsize, // the part that is swept next
+    budget: AtomicUsize,
+}
+
+impl HotSet {
+    pub(crate) fn new(budget: usize) -> Self {
+        let parts = (0..PARTS).map(|_| RwLock::default()).collect();
+        Self {
+            parts,
+            bytes: AtomicUsize::new(0),
+            entries: AtomicUsize::new(0),
+            hand: AtomicUsize::new(0),
+            budget: AtomicUsize::new(budget),
+        }
+    }
+
+    /// Reads a row under the lock.
+    pub(crate) fn read<R>(&self, class: ClassId, key: &[u8], hash: u64, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        let part = self.parts[part_of(hash)].read();
+        let entry = &part.entries[part.find(class, key, hash)? as usize];
+        if !entry.touched.load(Relaxed) {
+            entry.touched.store(true, Relaxed);
+        }
+        Some(read(&entry.row))
+    }
+
+    /// Applies `count` updates to the rows that are here, and to those beside them, of each entity in their order. Returns the updates
+    /// whose rows are not here.
+    ///
+    /// Goes part by part, some updates under one lock, and looks all of them up before it changes the first: looking up is
+    /// waiting for memory, and a processor waits for many places at once if nothing between them orders it (a lock would).
+    pub(crate) fn update<'u>(
+        &self,
+        count: usize,
+        nth: impl Fn(usize) -> UpdateRef<'u>,
+        stored_at: ProcessingTime,
+        dirty: &mut Marked,
+        beside: &mut impl Beside<'u>,
+    ) -> Missed {
+        let mut missed = Missed::default();
+        self.in_groups(
+            count,
+            |index| nth(index).hash,
+            dirty,
+            |part, number, group, dirty| {
+                let (mut places, mut touched) = ([(MISS, MISS); GROUP], 0);
+                let mut grown = 0;
+                for (place, index) in places.iter_mut().zip(group) {
+                    let update = nth(*index as usize);
+                    let Some(found) = part.find(update.class, update.key, update.hash) else { continue };
+                    let class = beside.class(update.class);
+                    let other = class.and_then(|class| part.beside(found, class, update.key, update.hash)).unwrap_or(MISS);
+                    *place = (found, other);
+                    touched ^= part.ask_for(found) ^ part.ask_for(other);
+                }
+                std::hint::black_box(touched);
+                for ((place, other), index) in places.iter().zip(group) {
+                    let index = *index as usize;
+                    let update = nth(index);
+                    if *place == MISS {
+                        missed.rows.push(index);
+                    } else {
+                        let merge = |row: &mut Vec<u8>| row::merge(row, &update, stored_at);
+                        grown += part.change(*place, |place| dirty.push(number, place), merge);
+                    }
+                    if *other != MISS {
+                        let change = |row: &mut Vec<u8>| beside.change(row, index, &update);
+                        grown += part.change(*other, |place| dirty.push(number, place), change);
+                    } else if beside.class(update.class).is_some() {
+                        missed.beside.push(index);
+                    }
+                }
+                grown
+            },
+        );
+        missed
+    }
+
+    /// Applies any `change` to the rows that updates name by class, key and hash; it says whether the row is another now. Returns the
+    /// indexes of those whose rows are not here, of each entity in order.
+    pub(crate) fn change<'u>(
+        &self,
+        count: usize,
+        nth: impl Fn(usize) -> UpdateRef<'u>,
+        dirty: &mut Marked,
+        mut change: impl FnMut(&mut Vec<u8>, usize, &UpdateRef<'u>) -> bool,
+    ) -> Vec<usize> {
+        let mut misses = Vec::new();
+        self.in_groups(
+            count,
+            |index| nth(index).hash,
+            dirty,
+            |part, number, group, dirty| {
+                let (mut places, mut touched, mut grown) = ([MISS; GROUP], 0, 0);
+                for (place, index) in places.iter_mut().zip(group) {
+                    let update = nth(*index as usize);
+                    *place = part.find(update.class, update.key, update.hash).unwrap_or(MISS);
+                    touched ^= part.ask_for(*place);
+                }
+                std::hint::black_box(touched);
+                for (place, index) in places.iter().zip(group) {
+                    let index = *index as usize;
+                    if *place == MISS {
+                        misses.push(index);
+                    } else {
+                        let update = nth(index);
+                        grown += part.change(*place, |place| dirty.push(number, place), |row| change(row, index, &update));
+                    }
+                }
+                grown
+            },
+        );
+        misses
+    }
+
+    /// Calls `each` with the updates of each part, some at a time, under its lock; it returns by how many bytes the part has grown.
+    fn in_groups(
+        &self,
+        count: usize,
+        hash: impl Fn(usize) -> u64,
+        dirty: &mut Marked,
+        mut each: impl FnMut(&mut Part, usize, &[u32], &mut Marked) -> isize,
+    ) {
+        if count == 1 {
+            let number = part_of(hash(0));
+            let grown = each(&mut self.parts[number].write(), number, &[0], dirty);
+            self.bytes.fetch_add(grown as usize, Relaxed); // wraps both ways
+            return;
+        }
+        let mut starts = [0usize; PARTS + 1];
+        (0..count).for_each(|index| starts[part_of(hash(index)) + 1] += 1);
+        (0..PARTS).for_each(|part| starts[part + 1] += starts[part]);
+        let mut order = vec![0u32; count];
+        let mut next = starts;
+        for index in 0..count {
+            let place = &mut next[part_of(hash(index))];
+            order[*place] = index as u32;
+            *place += 1;
+        }
+        for (number, part) in self.parts.iter().enumerate() {
+            for group in order[starts[number]..starts[number + 1]].chunks(GROUP) {
+                let grown = each(&mut part.write(), number, group, dirty);
+                if grown != 0 {
+                    self.bytes.fetch_add(grown as usize, Relaxed); // wraps both ways
+                }
+            }
+        }
+    }
+
+    /// Puts in a row as it is committed. The entity must not be here.
+    pub(crate) fn insert_committed(&self, class: ClassId, key: &[u8], hash: u64, row: Vec<u8>) {
+        self.insert(class, key, hash, row, 0);
+    }
+
+    /// Puts in the row of an entity that is new: it is dirty. The entity must not be here.
+    pub(crate) fn insert_new(&self, update: &UpdateRef<'_>, stored_at: ProcessingTime, dirty: &mut Marked) {
+        self.insert_dirty(update, row::build(update, stored_at), dirty);
+    }
+
+    /// Puts in a new row under the class, key and hash of `update`: it is dirty. It must not be here.
+    pub(crate) fn insert_dirty(&self, update: &UpdateRef<'_>, row: Vec<u8>, dirty: &mut Marked) {
+        let place = self.insert(update.class, update.key, update.hash, row, DIRTY);
+        dirty.push(part_of(update.hash), place);
+    }
+
+    fn insert(&self, class: ClassId, key: &[u8], hash: u64, row: Vec<u8>, state: u8) -> u32 {
+        let (state, touched) = (AtomicU8::new(state), AtomicBool::new(true));
+        let entry = Entry { hash, key: Key::new(key), row, class, state, touched, beside: MISS };
+        self.bytes.fetch_add(entry.bytes(), Relaxed);
+        self.entries.fetch_add(1, Relaxed);
+        self.parts[part_of(hash)].write().insert(entry)
+    }
+
+    /// Copies the dirty rows; they are clean, and in flight, afterwards.
+    pub(crate) fn copy_out(&self, dirty: &Marked) -> Copied {
+        let mut copied = Copied { bytes: Vec::with_capacity(dirty.len() * 160), rows: Vec::with_capacity(dirty.len()) };
+        for (part, indexes) in self.parts.iter().zip(&dirty.parts) {
+            let part = part.read();
+            for index in indexes {
+                let entry = &part.entries[*index as usize];
+                entry.state.store(IN_FLIGHT, Relaxed);
+                let start = copied.bytes.len();
+                keys::put_row(&mut copied.bytes, entry.class, entry.key.as_bytes());
+                let key_len = copied.bytes.len() - start;
+                copied.bytes.extend_from_slice(&entry.row);
+                copied.rows.push(CopiedRow { start: start as u32, key_len: key_len as u32, row_len: entry.row.len() as u32 });
+            }
+        }
+        copied
+    }
+
+    /// The commit that these rows were part of is written.
+    pub(crate) fn landed(&self, in_flight: &Marked) {
+        for (part, indexes) in self.parts.iter().zip(&in_flight.parts) {
+            if indexes.is_empty() {
+                continue;
+            }
+            let part = part.read();
+            for index in indexes {
+                let state = &part.entries[*index as usize].state;
+                state.store(state.load(Relaxed) & !IN_FLIGHT, Relaxed);
+            }
+        }
+    }
+
+    pub(crate) fn over_budget(&self) -> bool {
+        self.bytes.load(Relaxed) > self.budget.load(Relaxed)
+    }
+
+    /// Evicts rows that nobody touched lately, until the budget holds or `look` rows were looked at. Returns how many went.
+    /// The limit keeps one call short also when nearly every row is dirty.
+    pub(crate) fn evict(&self, look: usize) -> usize {
+        const STEP: usize = 64; // rows under one lock
+        let (mut evicted, mut looked) = (0, 0);
+        while looked < look && self.over_budget() {
+            let mut part = self.parts[self.hand.fetch_add(1, Relaxed) % PARTS].write();
+            let length = part.entries.len();
+            let start = if part.hand < length { part.hand } else { 0 };
+            let end = (start + STEP).min(length);
+            part.hand = end;
+            looked += (end - start).max(1);
+            for place in start..end {
+                let entry = &mut part.entries[place];
+                if entry.row.is_empty() || *entry.state.get_mut() != 0 || std::mem::take(entry.touched.get_mut()) {
+                    continue;
+                }
+                let bytes = entry.bytes();
+                part.remove(place as u32);
+                self.bytes.fetch_sub(bytes, Relaxed);
+                self.entries.fetch_sub(1, Relaxed);
+                evicted += 1;
+            }
+        }
+        evicted
+    }
+
+    /// Forgets everything: the next reads and updates see what is committed.
+    pub(crate) fn clear(&self) {
+        for part in &self.parts {
+            *part.write() = Part::default();
+        }
+        self.bytes.store(0, Relaxed);
+        self.entries.store(0, Relaxed);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_budget(&self, bytes: usize) {
+        self.budget.store(bytes, Relaxed);
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Relaxed)
+    }
+    pub(crate) fn len(&self) -> usize {
+        self.entries.load(Relaxed)
+    }
+}
