@@ -11,10 +11,10 @@ pub use karst_types as types;
 pub use serde;
 
 pub use karst_actors::{
-    AnswerValue, Candidate, Engine, EngineBuilder, EngineHandle, EngineSettings, Error, ErrorCode, FoundLetter, Health,
-    IntoValue, LetterFilter, PartitionLateness, PartitionStatus, PartitionTime, Problem, QueryAnswer, QueryError, QueryRequest,
-    Replays, ResolverLateness, ResolverStatus, Result, ShardStatus, SourceLateness, SourceStatus, SourceWatermark, StageView,
-    Status, Topology, describe_metrics, diagram,
+    AcceptedGap, AnswerValue, Candidate, Engine, EngineBuilder, EngineHandle, EngineSettings, Error, ErrorCode, FoundLetter,
+    Health, IntoValue, LetterFilter, PartitionLateness, PartitionStatus, PartitionTime, Problem, QueryAnswer, QueryError,
+    QueryRequest, Replays, ResolverLateness, ResolverStatus, Result, ShardStatus, SourceLateness, SourceStatus,
+    SourceWatermark, StageView, Status, Topology, describe_metrics, diagram,
 };
 
 pub use karst_connectors::{

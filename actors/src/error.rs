@@ -2,7 +2,7 @@
 
 use karst_features::Mistakes;
 use karst_runtime::StageError;
-use karst_types::{Domain, Retry};
+use karst_types::{Domain, PartitionId, Retry};
 
 /// See [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -39,6 +39,16 @@ pub enum Error {
         source_name: String,
         /// Those that the state directory knows.
         known: Vec<String>,
+    },
+    /// There is no gap to be accepted.
+    #[error(
+        "{source_name}[{partition}] has no gap that could be accepted; hint: karst health names the partitions that have one"
+    )]
+    NoGap {
+        /// The source.
+        source_name: String,
+        /// The partition.
+        partition: PartitionId,
     },
     /// A part is being built anew.
     #[error("{what} is being opened again; hint: nothing is lost, ask again in a moment")]
@@ -92,6 +102,7 @@ impl Error {
             | Self::Settings(_)
             | Self::Catalog(_)
             | Self::NotRead { .. }
+            | Self::NoGap { .. }
             | Self::UnknownSource { .. } => Domain::User,
             Self::State(error) => error.domain(),
             Self::Source(error) => error.domain(),
@@ -105,6 +116,7 @@ impl Error {
             | Self::Settings(_)
             | Self::Catalog(_)
             | Self::NotRead { .. }
+            | Self::NoGap { .. }
             | Self::UnknownSource { .. } => Retry::Never,
             Self::State(error) => error.retry(),
             Self::Source(error) => error.retry(),

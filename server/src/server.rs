@@ -18,7 +18,10 @@ use futures::channel::oneshot;
 use karst::EngineHandle;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::{Error, Result, ServerSettings, guard, letters, metrics, metrics::QueryMetrics, online, pages, quickack, time};
+use crate::{
+    Error, Result, ServerSettings, backups, guard, letters, metrics, metrics::QueryMetrics, online, pages, quickack, sources,
+    time,
+};
 
 /// What all requests share.
 pub(crate) struct Shared {
@@ -145,6 +148,8 @@ async fn run(
             .route("/v1/dead-letters/replay", web::post().to(letters::replay))
             .route("/v1/dead-letters/{source}/{partition}/{offset}", web::get().to(letters::show))
             .route("/v1/late", web::get().to(time::late))
+            .route("/v1/backups", web::post().to(backups::make))
+            .route("/v1/sources/accept-gap", web::post().to(sources::accept_gap))
             .route("/healthz", web::get().to(pages::health))
             .route("/metrics", web::get().to(pages::metrics))
             .route("/topology", web::get().to(pages::topology))

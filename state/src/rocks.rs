@@ -11,7 +11,7 @@ use std::{
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, CompactionDecision, DB, DBCompressionType, DBPinnableSlice, DBRecoveryMode,
     DataBlockIndexType, Direction, ErrorKind, IteratorMode, LogLevel, Options, ReadOptions, WriteBatch, WriteBufferManager,
-    WriteOptions,
+    WriteOptions, checkpoint::Checkpoint,
 };
 
 use karst_types::{KillPoint, kill_point};
@@ -170,6 +170,12 @@ impl Rocks {
     }
     pub(crate) fn flush(&self) -> Result<()> {
         self.db.flush().map_err(self.error("flush"))
+    }
+
+    /// Links and copies everything that is written into the folder `path`, which must not be there.
+    pub(crate) fn checkpoint(&self, path: &Path) -> Result<()> {
+        let checkpoint = Checkpoint::new(&self.db).map_err(self.error("copy"))?;
+        checkpoint.create_checkpoint(path).map_err(self.error("copy"))
     }
 
     /// Visits the entries from `from` on, as long as their keys start with `prefix` and `visit` says so.
