@@ -52,11 +52,11 @@ fn ask(url: &Mutex<Option<String>>, enough: &AtomicBool, failed: &AtomicU64, see
         let body = json!({"inputs": {"user.id": user}, "outputs": ["user"]}).to_string();
         let asked = Instant::now();
         let answer = agent.post(format!("{at}/v1/query/online")).header("Content-Type", "application/json").send(body);
-        match answer {
-            Ok(mut answer) if answer.status() == 200 && answer.body_mut().read_to_string().is_ok() => {
-                took.push(asked.elapsed().as_micros() as u32);
-            }
-            _ => _ = failed.fetch_add(1, Ordering::Relaxed), // while it is killed or frozen
+        let answered = answer.is_ok_and(|mut answer| answer.status() == 200 && answer.body_mut().read_to_string().is_ok());
+        if answered {
+            took.push(asked.elapsed().as_micros() as u32);
+        } else {
+            failed.fetch_add(1, Ordering::Relaxed); // while it is killed or frozen
         }
     }
     took
