@@ -190,9 +190,11 @@ impl StreamResolver {
             None => (record, events.records.get(last).offset()),
             Some(replay) => (replay.seq, replay.seq),
         };
+        let fingerprint = events.passage.replay.is_none().then(|| events.records.get(last).fingerprint());
         Resolved {
             passage: events.passage.clone(),
             record,
+            fingerprint,
             first,
             through,
             updates,

@@ -7,6 +7,8 @@
 
 use std::{fmt, ops::Range};
 
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
 use crate::{BrokerTime, Offset, PartitionId, Position, SourceName};
 
 const NULL: u32 = u32::MAX;
@@ -202,6 +204,12 @@ impl<'a> RecordRef<'a> {
         let start = self.head.start as usize;
         (self.head.value_len != NULL).then(|| start..start + self.value_len())
     }
+    /// By which it is known again: a hash of key and value. It is stored, so it must never change.
+    pub fn fingerprint(&self) -> u64 {
+        let absent = u64::from(self.head.key_len == NULL) | u64::from(self.head.value_len == NULL) << 1;
+        let key = xxh3_64_with_seed(self.key().unwrap_or_default(), absent);
+        xxh3_64_with_seed(self.value().unwrap_or_default(), key)
+    }
     /// Its headers, in order; a name may repeat, a value may be null.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> + use<'a> {
         let mut rest = self.part(self.value_len() + self.key_len(), self.head.headers_len);
@@ -263,6 +271,21 @@ mod tests {
             assert_eq!(content(part.get(index)), content(records.get(index + 1)));
         }
         assert_eq!(part.position(1).to_string(), "clicks[3]@12");
+    }
+
+    /// Stored with positions: another value would tell every log apart from itself.
+    #[test]
+    fn fingerprints_tell_records_apart_and_never_change() {
+        let records = batch();
+        let prints: Vec<u64> = records.iter().map(|record| record.fingerprint()).collect();
+        assert_eq!(prints, [0xec12_557d_6d87_c055, 0x45c7_22ff_5b9c_dc07, 0xecb4_d515_747e_2e90]);
+        let mut others = Records::new("clicks".into(), PartitionId(3));
+        others.push(Offset(7), BrokerTime(9), Some(b"k"), Some(b"value"));
+        others.push(Offset(8), BrokerTime(9), Some(b"kv"), Some(b"alue"));
+        others.push(Offset(9), BrokerTime(9), Some(b""), Some(b""));
+        let others: Vec<u64> = others.iter().map(|record| record.fingerprint()).collect();
+        assert_eq!(others[0], prints[0], "neither its place nor its time nor its headers");
+        assert!(!prints.contains(&others[1]) && !prints.contains(&others[2]), "null and empty differ");
     }
 
     #[test]
