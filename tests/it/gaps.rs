@@ -51,7 +51,7 @@ fn heart(engine: &Engine, partition: i32) -> (String, i64) {
     let answer = engine.query(&request);
     let value = |nth: usize| answer.data[nth].value.clone();
     match (value(0), value(1)) {
-        (Some(karst::Value::Str(said)), Some(karst::Value::Int(beats))) => (said.to_string(), beats),
+        (karst::Value::Str(said), karst::Value::Int(beats)) => (said.to_string(), beats),
         other => panic!("{other:?}"),
     }
 }
