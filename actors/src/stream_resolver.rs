@@ -190,7 +190,7 @@ impl StreamResolver {
             None => (record, events.records.get(last).offset()),
             Some(replay) => (replay.seq, replay.seq),
         };
-        let fingerprint = events.passage.replay.is_none().then(|| events.records.get(last).fingerprint());
+        let fingerprint = if events.passage.replay.is_none() { events.records.fingerprint(last) } else { None };
         Resolved {
             passage: events.passage.clone(),
             record,
@@ -231,7 +231,7 @@ impl Stage for StreamResolver {
         reached(STAGE, &self.partition.label, events.outcomes.len());
         let run = self.run(events);
         let resolved = self.settle(events, run);
-        kill_point::here(KillPoint::Resolved);
+        kill_point::here(KillPoint::ResolvedBatch);
         self.send(resolved).await
     }
 

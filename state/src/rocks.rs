@@ -162,12 +162,12 @@ impl Rocks {
         self.db.flush_wal(true).map_err(self.error("sync"))
     }
 
-    /// Writes the memtable out, and waits for it: the log files before are then no longer needed.
     /// Compacts everything.
     #[cfg(test)]
     pub(crate) fn compact(&self) {
         self.db.compact_range(None::<&[u8]>, None::<&[u8]>);
     }
+    /// Writes the memtable out, and waits for it: the log files before are then no longer needed.
     pub(crate) fn flush(&self) -> Result<()> {
         self.db.flush().map_err(self.error("flush"))
     }

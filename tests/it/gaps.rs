@@ -188,3 +188,47 @@ fn where_a_source_begins_is_decided_once_also_if_nothing_was_committed_before_th
     })
     .unwrap();
 }
+
+#[test]
+fn a_file_whose_last_line_was_written_to_its_end_later_is_no_other_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("beats.jsonl");
+    let line = |number: i64| json!({ "id": "p0", "said": format!("beat {number}") }).to_string();
+    karst::run(async {
+        let begin = async || {
+            let source = FileSource::json_lines("beats", &file).batch_records(7);
+            let engine =
+                Engine::builder(dir.path().join("state")).settings(small()).source(source).resolver(on_beat).start().await?;
+            engine.drain().await?;
+            karst::Result::Ok(engine)
+        };
+        let mut text: String = (0..20).map(|number| line(number) + "\n").collect();
+        // The writer was caught in the middle of a line: what was there was read, and is a dead letter.
+        let (seen, rest) = (line(20)[..10].to_owned(), line(20)[10..].to_owned());
+        text += &seen;
+        std::fs::write(&file, &text).unwrap();
+        let engine = begin().await?;
+        assert_eq!((outcomes(&engine).applied, outcomes(&engine).dead_letters), (20, 1));
+        engine.shutdown().await?;
+
+        text += &rest;
+        text += "\n";
+        text += &line(21);
+        text += "\n";
+        std::fs::write(&file, &text).unwrap();
+        let engine = begin().await?;
+        assert!(engine.handle().health().healthy, "{:?}", engine.handle().health());
+        assert_eq!((outcomes(&engine).applied, outcomes(&engine).dead_letters), (21, 1), "each place of the file counts once");
+        assert_eq!(heart(&engine, 0), ("beat 21".into(), 21));
+        engine.shutdown().await?;
+
+        // A finished line that is another one is another log.
+        std::fs::write(&file, text.replace("beat 21", "Beat 12")).unwrap();
+        let engine = begin().await;
+        if let Ok(engine) = &engine {
+            assert!(problem(&engine.handle(), "beats[0]").is_some_and(|told| told.why.contains("the log is another one")));
+        }
+        engine?.shutdown().await
+    })
+    .unwrap();
+}

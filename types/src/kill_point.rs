@@ -55,7 +55,7 @@ moments! {
     /// It is decoded and judged.
     Judged = "judged",
     /// Its resolvers have run.
-    Resolved = "resolved",
+    ResolvedBatch = "resolved",
     /// One shard has its part, the next one has not.
     RoutedOne = "routed_one",
     /// All shards have theirs, the source shard has not.

@@ -69,7 +69,7 @@ fn times(point: KillPoint) -> Option<(i64, Duration)> {
         SyncBefore | SyncAfter => (1, Duration::from_secs(8)),
         GroupBefore | GroupAfter => (8, Duration::from_secs(6)),
         StopDrained | StopCommitted => (4, Duration::from_secs(10)),
-        Fetched | HandedOn | Judged | Resolved | RoutedOne | RoutedAll | Applied => (150, Duration::from_secs(4)),
+        Fetched | HandedOn | Judged | ResolvedBatch | RoutedOne | RoutedAll | Applied => (150, Duration::from_secs(4)),
         Frozen | CommitBefore | CommitAfter | FactsBefore | FactsAfter | CommitTold => (80, Duration::from_secs(4)),
     })
 }
