@@ -270,9 +270,9 @@ struct Reading {
     epoch: u64,
     broker_time: BrokerTime,
     line_start: i64,
-    line: Vec<u8>,   // of the current line, what lies before the current block; cut at the cap
-    line_len: i64,   // its whole length
-    blank: Vec<i64>, // starts of empty lines that may turn out to be the end of the file
+    line: Vec<u8>,           // of the current line, what lies before the current block; cut at the cap
+    line_len: i64,           // its whole length
+    blank: Vec<i64>,         // starts of empty lines that may turn out to be the end of the file
     unfinished: Option<i64>, // start of the last line, if no newline ends it
     records: Records,
 }

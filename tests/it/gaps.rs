@@ -197,10 +197,8 @@ fn a_file_whose_last_line_was_written_to_its_end_later_is_no_other_log() {
     karst::run(async {
         let begin = async || {
             let source = FileSource::json_lines("beats", &file).batch_records(7);
-            let engine =
-                Engine::builder(dir.path().join("state")).settings(small()).source(source).resolver(on_beat).start().await?;
-            engine.drain().await?;
-            karst::Result::Ok(engine)
+            let state = dir.path().join("state");
+            Engine::builder(state).settings(small()).source(source).resolver(on_beat).start().await
         };
         let mut text: String = (0..20).map(|number| line(number) + "\n").collect();
         // The writer was caught in the middle of a line: what was there was read, and is a dead letter.
@@ -208,6 +206,7 @@ fn a_file_whose_last_line_was_written_to_its_end_later_is_no_other_log() {
         text += &seen;
         std::fs::write(&file, &text).unwrap();
         let engine = begin().await?;
+        engine.drain().await?;
         assert_eq!((outcomes(&engine).applied, outcomes(&engine).dead_letters), (20, 1));
         engine.shutdown().await?;
 
@@ -217,6 +216,7 @@ fn a_file_whose_last_line_was_written_to_its_end_later_is_no_other_log() {
         text += "\n";
         std::fs::write(&file, &text).unwrap();
         let engine = begin().await?;
+        engine.drain().await?;
         assert!(engine.handle().health().healthy, "{:?}", engine.handle().health());
         assert_eq!((outcomes(&engine).applied, outcomes(&engine).dead_letters), (21, 1), "each place of the file counts once");
         assert_eq!(heart(&engine, 0), ("beat 21".into(), 21));
@@ -224,11 +224,12 @@ fn a_file_whose_last_line_was_written_to_its_end_later_is_no_other_log() {
 
         // A finished line that is another one is another log.
         std::fs::write(&file, text.replace("beat 21", "Beat 12")).unwrap();
-        let engine = begin().await;
-        if let Ok(engine) = &engine {
-            assert!(problem(&engine.handle(), "beats[0]").is_some_and(|told| told.why.contains("the log is another one")));
-        }
-        engine?.shutdown().await
+        let engine = begin().await?;
+        let handle = engine.handle();
+        until("it is named", || problem(&handle, "beats[0]").is_some()).await;
+        assert!(problem(&handle, "beats[0]").unwrap().why.contains("the log is another one"));
+        drop(handle);
+        engine.shutdown().await
     })
     .unwrap();
 }
