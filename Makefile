@@ -23,7 +23,7 @@ comma := ,
 # The benchmark of this name, in the profile of everything else
 bench = scripts/setup.sh && $(CARGO) bench --profile dev --bench $(1) -- $(ARGS)
 
-.PHONY: help setup build demo fraud test fmt fmt-check clippy unit doc-test oracle simulation test-kafka crash test-registry sql tidy test-demo \
+.PHONY: help setup build demo fraud test fmt fmt-check clippy unit doc-test oracle simulation test-kafka crash soak test-registry sql tidy test-demo \
         bench-ingest bench-query bench-codec bench-windows bench-peers fuzz clean-state
 
 help: ## list the targets
@@ -79,12 +79,20 @@ simulation: ## the simulated crash schedules; SEEDS=100000 for more of them
 test-kafka: ## tests against a real Apache Kafka, started and stopped for them; TEST=part-of-a-name
 	@scripts/test.sh kafka
 
+soak: ## load, faults and queries together on a real Apache Kafka; MINUTES=60; ends with a line of figures
+	@scripts/setup.sh --kafka
+	@export KARST_TEST_KAFKA_RUN=$$(mktemp -d) && trap 'scripts/kafka.sh stop' EXIT && trap : INT && \
+	  KARST_TEST_KAFKA=$$(scripts/kafka.sh start) && export KARST_TEST_KAFKA && . scripts/env.sh && \
+	  out=$$(mktemp) && KARST_SOAK_MINUTES=$(or $(MINUTES),60) KARST_CRASH_SEED=$(or $(SEED),1) \
+	  cargo test --workspace --test crash -- --nocapture --test-threads=1 for_as_long | tee $$out; \
+	  result=$${PIPESTATUS[0]}; grep -E '^soak minutes=' $$out || result=1; rm -f $$out; exit $$result
+
 crash: ## the karst process ended again and again on a real Apache Kafka; KILLS=500 SEED=1; ends with a line of figures
 	@scripts/setup.sh --kafka
 	@export KARST_TEST_KAFKA_RUN=$$(mktemp -d) && trap 'scripts/kafka.sh stop' EXIT && trap : INT && \
 	  KARST_TEST_KAFKA=$$(scripts/kafka.sh start) && export KARST_TEST_KAFKA && . scripts/env.sh && \
 	  out=$$(mktemp) && KARST_CRASH_KILLS=$(or $(KILLS),500) KARST_CRASH_SEED=$(or $(SEED),1) \
-	  cargo test --workspace --test crash -- --nocapture --test-threads=1 | tee $$out; \
+	  cargo test --workspace --test crash -- --nocapture --test-threads=1 however_it_is | tee $$out; \
 	  result=$${PIPESTATUS[0]}; grep -E '^crash kills=' $$out || result=1; rm -f $$out; exit $$result
 
 test-registry: ## tests against a real schema registry (Apicurio), started and stopped for them

@@ -11,8 +11,8 @@ pub use karst_types as types;
 pub use serde;
 
 pub use karst_actors::{
-    AnswerValue, Candidate, ChangeFeed, ChangeKind, Cursor, Engine, EngineBuilder, EngineHandle, EngineSettings, Error,
-    ErrorCode, FeatureChange, FeatureChanges, FoundLetter, Health, IntoValue, LetterFilter, Missed, PartitionLateness,
+    AcceptedGap, AnswerValue, Candidate, ChangeFeed, ChangeKind, Cursor, Engine, EngineBuilder, EngineHandle, EngineSettings,
+    Error, ErrorCode, FeatureChange, FeatureChanges, FoundLetter, Health, IntoValue, LetterFilter, Missed, PartitionLateness,
     PartitionStatus, PartitionTime, Problem, QueryAnswer, QueryError, QueryRequest, Replays, ResolverLateness, ResolverStatus,
     Result, ShardStatus, Since, SourceLateness, SourceStatus, SourceWatermark, StageView, Status, Subscription, Topology,
     describe_metrics, diagram,

@@ -229,7 +229,7 @@ fn reconcile(store: &Store, registry: &Registry) -> Result<Catalog> {
 
 pub(crate) struct SourceView {
     pub(crate) settings: SourceSettings,
-    id: SourceId,
+    pub(crate) id: SourceId,
     kind: &'static str,
     running: Arc<dyn RunningSource>,
     pub(crate) time: Arc<SourceTime>,
@@ -261,7 +261,7 @@ pub(crate) struct Inner {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) store: Store,
     pub(crate) clock: Arc<dyn Clock>,
-    wiring: Arc<Wiring>,
+    pub(crate) wiring: Arc<Wiring>,
     pub(crate) sources: Vec<SourceView>,
     query: OnlineQuery,
     pub(crate) passing: Arc<Passing>,
@@ -419,6 +419,7 @@ impl EngineHandle {
                         outcomes: sums.map(|sums| sums.outcomes).unwrap_or_default(),
                         reasons: sums.map(|sums| sums.reasons.clone()).unwrap_or_default(),
                         tripped: partition.tripped(),
+                        halted: partition.halted().map(|halt| halt.why),
                         paused: view.map_or_else(|| partition.is_paused(), |view| view.paused),
                         rewinds: partition.rewinds(),
                     }
@@ -438,6 +439,7 @@ impl EngineHandle {
                         outcomes: sums.outcomes,
                         reasons: sums.reasons.clone(),
                         tripped: None,
+                        halted: None,
                         paused: false,
                         rewinds: 0,
                     });
@@ -484,6 +486,19 @@ impl EngineHandle {
                 problems.push(Problem { what: format!("partition {}", partition.label), why, since: None, hint: hint.into() });
             }
         }
+        for partition in inner.wiring.origins.partitions() {
+            if let Some(halt) = partition.halted() {
+                let hint = match halt.gap {
+                    Some(_) => format!(
+                        "bring the log back and restart karst, or accept the loss: karst source accept-gap {} --partition {}",
+                        partition.settings.name, partition.id
+                    ),
+                    None => "the other partitions go on. Bring the log back and restart karst, or give the source another name"
+                        .into(),
+                };
+                problems.push(Problem { what: format!("partition {}", partition.label), why: halt.why, since: None, hint });
+            }
+        }
         for forwarding in inner.sources.iter().filter_map(|source| source.forwarding.as_ref()) {
             if let Some((why, since)) = forwarding.trouble() {
                 let what = format!("dead letters of {} to {}", forwarding.source, forwarding.sink.name());
@@ -527,6 +542,15 @@ impl EngineHandle {
             problems.push(Problem { what: shard.to_string(), why, since: None, hint });
         }
         Health { healthy: problems.is_empty(), problems, looked_at }
+    }
+
+    /// Makes a backup of the whole state directory, in its folder `backups`, and returns where it is. Blocks: commits wait, and so may
+    /// sources, as long as it takes to flush what is in memory.
+    ///
+    /// # Errors
+    /// [`Error::State`]: it is no name, there is one of this name, or the disk says no.
+    pub fn backup(&self, name: &str) -> Result<PathBuf> {
+        Ok(self.0.store.backup(name)?)
     }
 
     /// The stages as they run.

@@ -2,7 +2,7 @@
 
 use karst_features::Mistakes;
 use karst_runtime::StageError;
-use karst_types::{Domain, Retry};
+use karst_types::{Domain, PartitionId, Retry};
 
 use crate::subscription::{Cursor, Missed};
 
@@ -52,6 +52,16 @@ pub enum Error {
         missed: Missed,
         /// From where on it can be told everything.
         resume: Box<Cursor>,
+    },
+    /// There is no gap to be accepted.
+    #[error(
+        "{source_name}[{partition}] has no gap that could be accepted; hint: karst health names the partitions that have one"
+    )]
+    NoGap {
+        /// The source.
+        source_name: String,
+        /// The partition.
+        partition: PartitionId,
     },
     /// A part is being built anew.
     #[error("{what} is being opened again; hint: nothing is lost, ask again in a moment")]
@@ -107,6 +117,7 @@ impl Error {
             | Self::NotRead { .. }
             | Self::Subscription(_)
             | Self::Missed { .. }
+            | Self::NoGap { .. }
             | Self::UnknownSource { .. } => Domain::User,
             Self::State(error) => error.domain(),
             Self::Source(error) => error.domain(),
@@ -122,6 +133,7 @@ impl Error {
             | Self::NotRead { .. }
             | Self::Subscription(_)
             | Self::Missed { .. }
+            | Self::NoGap { .. }
             | Self::UnknownSource { .. } => Retry::Never,
             Self::State(error) => error.retry(),
             Self::Source(error) => error.retry(),

@@ -53,6 +53,9 @@ pub use topology::diagram;
 pub mod status;
 pub use status::{Health, PartitionStatus, Problem, ResolverStatus, ShardStatus, SourceStatus, StageView, Status, Topology};
 
+pub mod gaps;
+pub use gaps::AcceptedGap;
+
 pub mod late;
 pub use late::{Candidate, PartitionLateness, ResolverLateness, SourceLateness};
 

@@ -27,6 +27,14 @@ pub(crate) struct EndSeen {
     pub(crate) finished: bool,
 }
 
+/// Why a partition stands still until somebody decides how it is to go on.
+#[derive(Clone, Debug)]
+pub(crate) struct Halt {
+    pub(crate) why: String,
+    /// Records are gone: the first that was wanted, and the first that is still there.
+    pub(crate) gap: Option<(Offset, Offset)>,
+}
+
 /// One partition of one source.
 pub(crate) struct Partition {
     pub(crate) settings: SourceSettings,
@@ -51,6 +59,8 @@ pub(crate) struct Partition {
     rewinds: AtomicU64,
     stalled: AtomicBool,
     tripped: Mutex<Option<String>>,
+    halted: Mutex<Option<Halt>>,
+    accepted: AtomicI64,
     waiting: AtomicBool,
 }
 
@@ -80,6 +90,8 @@ impl Partition {
             rewinds: AtomicU64::new(0),
             stalled: AtomicBool::new(false),
             tripped: Mutex::default(),
+            halted: Mutex::default(),
+            accepted: AtomicI64::new(NONE),
             waiting: AtomicBool::new(false),
         })
     }
@@ -202,6 +214,27 @@ impl Partition {
     }
     pub(crate) fn tripped(&self) -> Option<String> {
         self.tripped.lock().clone()
+    }
+    /// It cannot be read on without a guess: nothing more is read until somebody decides.
+    pub(crate) fn halt(&self, halt: Halt) {
+        self.set_failed(halt.why.clone());
+        *self.halted.lock() = Some(halt);
+    }
+    pub(crate) fn halted(&self) -> Option<Halt> {
+        self.halted.lock().clone()
+    }
+    /// The records that a gap has taken are accepted as lost, and the partition may go on behind them. Returns the first of them and the
+    /// first that is still there; `None` if there is no gap. Kept in memory alone: it counts for good with the first commit behind the gap.
+    pub(crate) fn accept_gap(&self) -> Option<(Offset, Offset)> {
+        let mut halted = self.halted.lock();
+        let gap = halted.as_ref()?.gap?;
+        *halted = None;
+        self.accepted.store(gap.1.0, Ordering::Release);
+        Some(gap)
+    }
+    /// Whether it may go on at `low`, though records before it are gone.
+    pub(crate) fn accepts_gap_before(&self, low: Offset) -> bool {
+        known(&self.accepted) >= Some(low.0)
     }
     pub(crate) fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)

@@ -160,6 +160,8 @@ pub(crate) struct Resolved {
     pub(crate) outcomes: Vec<Outcome>,
     pub(crate) dead_letters: Vec<DeadLetter>,
     pub(crate) watermark: WatermarkState,
+    /// Of the last record; none of a replay log.
+    pub(crate) fingerprint: Option<u64>,
     pub(crate) lateness: Lateness,
 }
 
@@ -213,6 +215,8 @@ pub(crate) enum PartitionControl {
     ShardRestarted { shard: String },
     /// Too much fails: read nothing more.
     Stop,
+    /// What a gap has taken is accepted as lost; see [`Partition::accept_gap`](crate::partition::Partition::accept_gap).
+    Resume,
 }
 
 /// To a shard, overtaking data.

@@ -82,6 +82,7 @@ impl Stage for Replayer {
             PartitionControl::Rewind { .. } | PartitionControl::ShardRestarted { .. } | PartitionControl::Stop => {
                 self.reading = None
             }
+            PartitionControl::Resume => {} // this log has no gaps
         }
         Ok(())
     }

@@ -123,6 +123,7 @@ impl Stage for ShardRouter {
             outcomes: Outcomes { records: batch.passage.records as u64, ..batch.outcomes.iter().copied().collect() },
             dead_letters: std::mem::take(&mut batch.dead_letters),
             watermark: batch.watermark,
+            fingerprint: batch.fingerprint,
             lateness: batch.lateness,
             replayed,
             credit: Some(Box::new(batch.passage.credit.clone())),

@@ -2,16 +2,20 @@
 //!
 //! Invariants:
 //! - every start and every rewind is a new epoch, announced to every shard before the first record of it is read;
+//! - where a partition is first read is noted before anything of it is;
 //! - reading starts at a recorded barrier that no shard has passed unsaved (`Store::restart_point`), with the watermark of
 //!   that barrier;
 //! - at most `credits` batches are on the way to the shards: then nothing more is read, the source's buffer fills, and the
 //!   source pauses the partition;
 //! - a partition that is more than `max_drift` ahead of the slowest reads nothing more: its buffer fills, and so it is paused;
-//! - a batch ends exactly where the source shard stands, if it would pass that place.
+//! - a batch ends exactly where the source shard stands, if it would pass that place;
+//! - where the last record that is applied everywhere is known by its fingerprint, it is read again and compared first: of a log that is
+//!   another one, nothing is applied;
+//! - what cannot go on without a guess (a gap, another log) stands still, without restarts, until somebody decides.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use karst_connectors::{Fetched, PartitionReader, RunningSource};
+use karst_connectors::{Error as SourceError, Fetched, PartitionReader, RunningSource};
 use karst_runtime::{Credit, Credits, Mailbox, Stage, StageError, waiting_for};
 use karst_state::{LaneId, Store, WatermarkState};
 use karst_types::{KillPoint, Offset, Records, Retry, kill_point};
@@ -21,7 +25,7 @@ use crate::{
     breaker::Breaker,
     error::stage_error,
     metrics::PartitionMetrics,
-    partition::{EndSeen, Partition},
+    partition::{EndSeen, Halt, Partition},
     protocol::{Fetch, Link, NoControl, NoData, PartitionControl, Passage, ShardControl, reached},
     source_time::SourceTime,
     store_shard::{ShardMailbox, SourceShardMailbox},
@@ -65,6 +69,22 @@ pub(crate) struct Reading {
     cut: Option<Offset>,
     credit: Option<Credit>,
     ready: VecDeque<Records>,
+    /// The record that comes first if the log is still the same, and by what it is known; it is not to be applied again.
+    known: Option<(Offset, u64)>,
+}
+
+impl Reading {
+    /// What of a batch is to be applied: without the record that only tells whether the log is the same.
+    fn recognise(&mut self, records: Records) -> Result<Option<Records>, SourceError> {
+        let Some((offset, fingerprint)) = self.known.take() else { return Ok(Some(records)) };
+        if records.first_offset() != Some(offset) {
+            return Ok(Some(records)); // it was compacted: nothing can be told
+        }
+        if records.get(0).fingerprint() != fingerprint {
+            return Err(SourceError::SourceDiverged { position: records.position(0) });
+        }
+        Ok((records.len() > 1).then(|| records.slice(1..records.len())))
+    }
 }
 
 impl SourcePartition {
@@ -75,13 +95,30 @@ impl SourcePartition {
         kill_point::here(KillPoint::Announced);
         let point = self.store.restart_point(lane);
         let mut reader = self.running.reader(self.partition.id).map_err(stage_error)?;
-        let mut after = point.after.map(Offset::next);
+        let mut after = point.after.map(Offset::next).or(point.begun);
         if after.is_none() && self.partition.added {
             after = Some(reader.bounds().await.map_err(stage_error)?.low);
         }
-        let from = reader.seek(after).await.map_err(stage_error)?;
+        let known = known_record(&mut *reader, point.after, point.fingerprint).await.map_err(stage_error)?;
+        let from = match reader.seek(known.map(|(offset, _)| offset).or(after)).await {
+            Err(SourceError::SourceGap { position, low }) if self.partition.accepts_gap_before(low) => {
+                tracing::warn!(%position, low = low.0, "records are gone, which was accepted; reading goes on behind them");
+                reader.seek(Some(low)).await
+            }
+            begun => begun,
+        };
+        let from = match from {
+            Err(error) if error.needs_a_decision() => {
+                self.halt(&error);
+                return Ok(());
+            }
+            from => from.map_err(stage_error)?,
+        };
+        if point.after.is_none() && point.begun.is_none() {
+            self.store.note_begun(lane, from).map_err(|error| StageError::unavailable(error.to_string()))?;
+        }
         self.partition.set_begun(point.watermark);
-        let breaker = self.breaker(from)?;
+        let breaker = self.breaker(known.map_or(from, |(offset, _)| offset.next()))?;
         tracing::info!(partition = %self.partition.label, epoch, from = from.0, "partition starts");
         self.reading = Some(Reading {
             epoch,
@@ -92,8 +129,19 @@ impl SourcePartition {
             cut,
             credit: None,
             ready: VecDeque::new(),
+            known,
         });
         Ok(())
+    }
+
+    fn halt(&mut self, error: &SourceError) {
+        tracing::error!(partition = %self.partition.label, %error, "partition stands still");
+        self.reading = None;
+        let gap = match error {
+            SourceError::SourceGap { position, low } => Some((position.offset, *low)),
+            _ => None,
+        };
+        self.partition.halt(Halt { why: error.to_string(), gap });
     }
 
     /// The circuit breaker as of an offset: what is dead in its block is known from the letters.
@@ -123,6 +171,17 @@ impl SourcePartition {
         }
         self.partition.look(reading.reader.lag(), reading.reader.paused());
     }
+}
+
+/// The record at `after`, if it is still there to be compared.
+async fn known_record(
+    reader: &mut dyn PartitionReader,
+    after: Option<Offset>,
+    fingerprint: Option<u64>,
+) -> karst_connectors::Result<Option<(Offset, u64)>> {
+    let Some(known) = after.zip(fingerprint) else { return Ok(None) };
+    let bounds = reader.bounds().await?;
+    Ok(Some(known).filter(|(after, _)| (bounds.low..bounds.high).contains(after)))
 }
 
 /// Tells every shard that `epoch` begins; from then on it drops what older epochs sent. Returns where the source shard stands.
@@ -168,6 +227,7 @@ impl Stage for SourcePartition {
                 }
             }
             PartitionControl::Stop => self.reading = None,
+            PartitionControl::Resume => {} // looked at by the next pull
             PartitionControl::ShardRestarted { shard } => {
                 if self.reading.take().is_some() {
                     tracing::info!(partition = %self.partition.label, shard, "partition rewinds: a shard is back at its last commit");
@@ -178,7 +238,7 @@ impl Stage for SourcePartition {
     }
 
     async fn pull(&mut self) -> Result<(), StageError> {
-        if self.partition.tripped().is_some() {
+        if self.partition.tripped().is_some() || self.partition.halted().is_some() {
             return std::future::pending().await;
         }
         if self.reading.is_none() {
@@ -200,6 +260,14 @@ impl Stage for SourcePartition {
             match reading.reader.next().await {
                 Ok(Fetched::Records(records)) => {
                     kill_point::here(KillPoint::Fetched);
+                    let records = match reading.recognise(records) {
+                        Ok(Some(records)) => records,
+                        Ok(None) => return Ok(()),
+                        Err(error) => {
+                            self.halt(&error);
+                            return Ok(());
+                        }
+                    };
                     self.metrics.fetched(&records);
                     let last = records.last_offset().unwrap_or_default();
                     self.partition.fetched(last, reading.reader.lag(), reading.reader.paused());
@@ -207,6 +275,10 @@ impl Stage for SourcePartition {
                 }
                 Ok(Fetched::EndOfLog { end, finished }) => {
                     self.partition.set_caught_up(EndSeen { offset: end, finished });
+                    return Ok(());
+                }
+                Err(error) if error.needs_a_decision() => {
+                    self.halt(&error);
                     return Ok(());
                 }
                 Err(error) => {

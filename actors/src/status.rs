@@ -88,6 +88,8 @@ pub struct PartitionStatus {
     pub reasons: Vec<(Reason, u64)>,
     /// Why its circuit breaker has stopped it, if it has.
     pub tripped: Option<String>,
+    /// Why it stands still until somebody decides how it is to go on (a gap, another log), if it does.
+    pub halted: Option<String>,
     /// Whether backpressure has paused it.
     pub paused: bool,
     /// Times it went back to its stored position since the engine started.

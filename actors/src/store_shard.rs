@@ -49,6 +49,9 @@ impl Origins {
     pub(crate) fn add(&self, partition: Arc<Partition>, mailbox: PartitionMailbox) {
         self.0.write().push((partition, mailbox));
     }
+    pub(crate) fn find(&self, lane: LaneId) -> Option<(Arc<Partition>, PartitionMailbox)> {
+        self.0.read().iter().find(|(partition, _)| partition.lane() == lane).cloned()
+    }
     /// The partitions of the sources.
     pub(crate) fn partitions(&self) -> Vec<Arc<Partition>> {
         self.0.read().iter().map(|(partition, _)| Arc::clone(partition)).filter(|one| !one.lane().is_replay()).collect()

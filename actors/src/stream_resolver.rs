@@ -192,9 +192,11 @@ impl StreamResolver {
             None => (record, events.records.get(last).offset()),
             Some(replay) => (replay.seq, replay.seq),
         };
+        let fingerprint = if events.passage.replay.is_none() { events.records.fingerprint(last) } else { None };
         Resolved {
             passage: events.passage.clone(),
             record,
+            fingerprint,
             first,
             through,
             updates,

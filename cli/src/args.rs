@@ -68,6 +68,15 @@ pub enum Command {
         karst dead-letters show 'clicks[3]@1842'\n  \
         karst dead-letters replay --source clicks --reason schema_mismatch --limit 10000")]
     DeadLetters(DeadLetterArgs),
+    /// Copy the state of a running engine, whole and of one moment, into the folder `backups` of its directory
+    #[command(after_help = "Example:\n  karst backup monday && rsync -a data/backups/monday elsewhere:\n\n\
+        It is made of links, so it costs little and protects from a lost disk only once it is copied to another one.")]
+    Backup(BackupArgs),
+    /// Make a state directory from a backup; the engine that runs on it reads what came since again
+    #[command(after_help = "Example:\n  karst restore elsewhere/monday data && karst run --directory data")]
+    Restore(RestoreArgs),
+    /// Decide how a source goes on that cannot go on by itself
+    Source(SourceArgs),
     /// Print whether a running engine is well, and if not, what is not and why; exit code 1 if it is not
     #[command(after_help = "Example:\n  karst health || echo 'something is wrong'")]
     Health(PageArgs),
@@ -242,6 +251,55 @@ pub struct LetterArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Of `karst backup`.
+#[derive(Flags, Debug, Clone)]
+pub struct BackupArgs {
+    /// Where a running engine is.
+    #[command(flatten)]
+    pub at: UrlArgs,
+    /// How it is to be called
+    pub name: String,
+}
+
+/// Of `karst restore`.
+#[derive(Flags, Debug, Clone)]
+pub struct RestoreArgs {
+    /// The backup
+    pub backup: PathBuf,
+    /// The directory to make; it must not be there, or be empty
+    pub directory: PathBuf,
+}
+
+/// Of `karst source`.
+#[derive(Flags, Debug, Clone)]
+pub struct SourceArgs {
+    /// What to decide.
+    #[command(subcommand)]
+    pub what: SourceCommand,
+}
+
+/// What can be decided about a source.
+#[derive(Subcommand, Debug, Clone)]
+pub enum SourceCommand {
+    /// Accept that records which were deleted before they were read are lost, and go on behind them
+    #[command(after_help = "Example:\n  karst source accept-gap clicks --partition 3\n\n\
+        `karst health` names the partitions that have a gap, and the records that are gone. Nothing is skipped without this.")]
+    AcceptGap(AcceptGapArgs),
+}
+
+/// Of `karst source accept-gap`.
+#[derive(Flags, Debug, Clone)]
+pub struct AcceptGapArgs {
+    /// Where a running engine is.
+    #[command(flatten)]
+    pub at: UrlArgs,
+    /// The source
+    pub source: String,
+    /// Its partition
+    #[arg(long)]
+    pub partition: i32,
 }
 
 /// Of `karst dead-letters show`.

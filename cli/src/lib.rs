@@ -48,6 +48,9 @@ pub fn run(app: impl FnOnce(EngineBuilder) -> EngineBuilder) -> ExitCode {
         Command::Watermarks(args) => commands::time::watermarks(&args),
         Command::Late(args) => commands::time::late(&args),
         Command::DeadLetters(args) => commands::letters::letters(&args.what),
+        Command::Backup(args) => commands::backup::backup(&args),
+        Command::Restore(args) => commands::backup::restore(&args),
+        Command::Source(args) => commands::source::source(&args.what),
         Command::Health(args) => commands::pages::health(&args),
     };
     match done {

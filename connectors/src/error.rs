@@ -22,8 +22,8 @@ pub enum Error {
     /// The records from here on have been deleted: retention was faster than we were.
     #[error(
         "records are missing: {position} is wanted, but the log of that partition now starts at {low}; records from {} up to {} \
-         are gone and cannot be applied; hint: bring the log back, or accept the loss: with another name for the source, or an empty \
-         state directory, what is left is read by its start setting", .position.offset, .low.0 - 1
+         are gone and cannot be applied; hint: bring the log back and restart karst, or accept the loss: \
+         karst source accept-gap {} --partition {}", .position.offset, .low.0 - 1, .position.source, .position.partition
     )]
     SourceGap {
         /// What was wanted.
@@ -42,6 +42,16 @@ pub enum Error {
         position: Position,
         /// The offset that will be written next.
         high: Offset,
+    },
+    /// At a place that was applied stands another record: the log was deleted and made anew, or another one has its name.
+    #[error(
+        "the log is another one: at {position} stands another record than the one that was applied; the topic or file was deleted and \
+         made anew; hint: bring the old log back and restart karst, or, if the new one is meant, give the source another name, or begin \
+         with an empty state directory: then it is read by its start setting"
+    )]
+    SourceDiverged {
+        /// The record that was compared, the last one that is known to be applied everywhere.
+        position: Position,
     },
     /// There is no such partition.
     #[error("source \"{name}\" has no partition {partition}; it has {known}")]
@@ -142,6 +152,11 @@ impl Error {
         }
     }
 
+    /// Whether it is for a person to decide how to go on: going on would be a guess.
+    pub fn needs_a_decision(&self) -> bool {
+        matches!(self, Self::SourceGap { .. } | Self::SourceRegressed { .. } | Self::SourceDiverged { .. })
+    }
+
     /// Whether a later try may work. A gap or a regression needs a person: data is gone.
     pub fn retry(&self) -> Retry {
         match self {
@@ -172,8 +187,8 @@ mod tests {
         assert_eq!(
             gap.to_string(),
             "records are missing: clicks[3]@7 is wanted, but the log of that partition now starts at 10; records from 7 up to 9 are \
-             gone and cannot be applied; hint: bring the log back, or accept the loss: with another name for the source, or an empty \
-             state directory, what is left is read by its start setting"
+             gone and cannot be applied; hint: bring the log back and restart karst, or accept the loss: \
+             karst source accept-gap clicks --partition 3"
         );
         let position = Position { source: "clicks".into(), partition: PartitionId(3), offset: Offset(7) };
         let regressed = Error::SourceRegressed { position, high: Offset(2) }.to_string();

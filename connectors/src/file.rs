@@ -3,7 +3,8 @@
 //! - The offset of a record is the position of its line's first byte; the end of the log is the length of the file. So a seek
 //!   to "just behind offset n" lands in the middle of that line, and reading starts at the next one, as in a compacted topic.
 //! - The broker time of every record is the modification time of the file when it was opened.
-//! - `\n` and `\r\n` end a line; a last line without either counts. Empty lines at the end of the file are no records
+//! - `\n` and `\r\n` end a line; a last line without either counts, as it is then, and may be written to its end later without making
+//!   the file another log. Empty lines at the end of the file are no records
 //!   (up to 4096 of them); an empty line before other lines is an empty record, so that nothing disappears silently.
 //! - A line beyond 16 MiB is cut there, and is a dead letter (`too_large`) in any case.
 //! - In a container file the offset of a record is its number, from 0 on; a seek goes over the heads of the blocks before it. What is
@@ -269,9 +270,10 @@ struct Reading {
     epoch: u64,
     broker_time: BrokerTime,
     line_start: i64,
-    line: Vec<u8>,   // of the current line, what lies before the current block; cut at the cap
-    line_len: i64,   // its whole length
-    blank: Vec<i64>, // starts of empty lines that may turn out to be the end of the file
+    line: Vec<u8>,           // of the current line, what lies before the current block; cut at the cap
+    line_len: i64,           // its whole length
+    blank: Vec<i64>,         // starts of empty lines that may turn out to be the end of the file
+    unfinished: Option<i64>, // start of the last line, if no newline ends it
     records: Records,
 }
 
@@ -286,6 +288,7 @@ impl Reading {
             line: Vec::new(),
             line_len: 0,
             blank: Vec::new(),
+            unfinished: None,
             records: Records::new(settings.name.clone(), PARTITION),
         }
     }
@@ -311,6 +314,7 @@ impl Reading {
             self.carry(rest);
         }
         let end = self.line_start + self.line_len;
+        self.unfinished = Some(self.line_start);
         if self.line_len > 0 && !self.end_line(&[], 0, handoff) {
             return Ok(());
         }
@@ -387,6 +391,9 @@ impl Reading {
 
     fn push(&mut self, start: i64, line: &[u8], handoff: &Handoff) -> bool {
         self.records.push(Offset(start), self.broker_time, None, Some(line));
+        if self.unfinished == Some(start) {
+            self.records.leave_last_unfinished();
+        }
         let full = self.records.len() >= self.batch_records || self.records.bytes() >= self.batch_bytes;
         !full || self.flush(handoff)
     }

@@ -37,7 +37,7 @@ struct Route(&'static str);
 
 impl Route {
     fn of(request: &HttpRequest) -> Self {
-        const ROUTES: [&str; 11] = [
+        const ROUTES: [&str; 13] = [
             "/",
             "/v1/query/online",
             "/v1/status",
@@ -49,6 +49,8 @@ impl Route {
             "/healthz",
             "/metrics",
             "/topology",
+            "/v1/sources/accept-gap",
+            "/v1/backups",
         ];
         Self(ROUTES.into_iter().find(|route| *route == request.path()).unwrap_or("other"))
     }

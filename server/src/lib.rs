@@ -24,10 +24,12 @@ pub mod wire;
 pub mod metrics;
 pub use metrics::install as install_metrics;
 
+mod backups;
 mod guard;
 mod letters;
 mod online;
 mod pages;
 mod quickack;
+mod sources;
 mod subscribe;
 mod time;

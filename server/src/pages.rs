@@ -23,6 +23,8 @@ const INDEX: &str = "Karst\n\n\
     GET  /v1/dead-letters   records that could not pass, by ?source=, partition=, reason=, from=, through=, limit=\n\
     GET  /v1/dead-letters/SOURCE/PARTITION/OFFSET   one of them, whole\n\
     POST /v1/dead-letters/replay   {\"source\": \"clicks\"} and the same filters: send them through again\n\
+    POST /v1/sources/accept-gap    {\"source\": \"clicks\", \"partition\": 3}: what a gap has taken is lost, go on behind it\n\
+    POST /v1/backups               {\"name\": \"monday\"}: a copy of the state directory\n\
     GET  /healthz           200, or 503 with what is not well, why, and what to do (JSON)\n\
     GET  /topology          the path of events as a mermaid diagram; ?format=json for the stages as they run\n\
     GET  /metrics           for Prometheus\n";
@@ -144,6 +146,7 @@ fn partition_json(partition: &PartitionStatus) -> Json {
         "lag": partition.lag,
         "watermark": partition.watermark.map(|watermark| watermark.to_string()),
         "tripped": partition.tripped,
+        "halted": partition.halted,
         "paused": partition.paused,
         "rewinds": partition.rewinds,
         "outcomes": outcomes_json(&partition.outcomes),

@@ -22,7 +22,8 @@ use karst::EngineHandle;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    Error, Result, ServerSettings, guard, letters, metrics, metrics::QueryMetrics, online, pages, quickack, subscribe, time,
+    Error, Result, ServerSettings, backups, guard, letters, metrics, metrics::QueryMetrics, online, pages, quickack, sources,
+    subscribe, time,
 };
 
 /// What all requests share.
@@ -155,6 +156,8 @@ async fn run(
             .route("/v1/dead-letters/{source}/{partition}/{offset}", web::get().to(letters::show))
             .route("/v1/subscribe", web::get().to(subscribe::subscribe))
             .route("/v1/late", web::get().to(time::late))
+            .route("/v1/backups", web::post().to(backups::make))
+            .route("/v1/sources/accept-gap", web::post().to(sources::accept_gap))
             .route("/healthz", web::get().to(pages::health))
             .route("/metrics", web::get().to(pages::metrics))
             .route("/topology", web::get().to(pages::topology))

@@ -284,6 +284,17 @@ impl Core {
         Ok(Start { generation, seq: state.version.seq, rows: state.rows, positions })
     }
 
+    /// As long as this is held, no commit is written.
+    pub(crate) fn hold_commits(&self) -> parking_lot::MutexGuard<'_, CommitState> {
+        self.state.lock()
+    }
+
+    /// Numbers below `next` of replay logs are not given again. Before the first commit.
+    pub(crate) fn skip_replays(&self, next: u64) {
+        let mut state = self.state.lock();
+        state.replay_next = state.replay_next.max(next);
+    }
+
     /// Whether `generation` may still write.
     pub(crate) fn check_writer(&self, generation: u64) -> Result<()> {
         if let Some(cause) = self.poison.cause() {

@@ -76,6 +76,28 @@ pub enum Error {
         /// What is stored.
         got: String,
     },
+    /// A name that cannot be used.
+    #[error("{name:?} cannot be the name of a {what}: expected 1 to 64 letters, digits and -_., not beginning with a dot")]
+    Name {
+        /// Of what.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// Where something is to be made, there is something.
+    #[error("there is {what} in {} already", path.display())]
+    Exists {
+        /// What.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+    },
+    /// A backup was being restored into the directory, and that did not come to its end.
+    #[error("{} is a backup that was not restored to its end", path.display())]
+    Unfinished {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Part of the directory is gone.
     #[error("{what} is missing: expected it at {}", path.display())]
     Missing {
@@ -146,6 +168,7 @@ impl Error {
     pub fn domain(&self) -> Domain {
         match self {
             Self::Settings { .. } | Self::Mismatch { .. } | Self::Locked { .. } => Domain::User,
+            Self::Name { .. } | Self::Exists { .. } | Self::Unfinished { .. } => Domain::User,
             Self::Io { .. } | Self::Missing { .. } | Self::WalHole { .. } | Self::Corrupt { .. } => Domain::External,
             Self::Storage { .. } | Self::Poisoned { .. } => Domain::External,
             Self::Fenced { .. } => Domain::Internal,
@@ -164,6 +187,9 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::Settings { .. } => "correct the settings named above",
+            Self::Name { .. } => "choose another name, such as monday",
+            Self::Exists { .. } => "choose another name or directory; nothing is overwritten",
+            Self::Unfinished { .. } => "remove the directory, and restore the backup again",
             Self::Locked { .. } => "stop the other karst process, or choose another data directory",
             Self::Mismatch { what: "shard count", .. } => {
                 "the number of shards is fixed when a directory is made: set `shards` back, or start with an empty directory"

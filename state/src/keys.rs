@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! a source partition          applied position        (every shard)
+//! b source partition          where it was first read (source shard)
 //! c seq                       changelog entry         (feature shards)
 //! d source partition offset   dead letter             (source shard)
 //! k source partition          lateness                (source shard)
@@ -25,6 +26,7 @@ use karst_types::{ClassId, Offset, PartitionId, SourceId};
 use crate::lane::LaneId;
 
 pub(crate) const APPLIED: u8 = b'a';
+pub(crate) const BEGUN: u8 = b'b';
 pub(crate) const CHANGE: u8 = b'c';
 pub(crate) const DEAD: u8 = b'd';
 pub(crate) const LATENESS: u8 = b'k';
@@ -72,6 +74,9 @@ pub(crate) fn applied(lane: LaneId) -> Vec<u8> {
 }
 pub(crate) fn outcomes(lane: LaneId) -> Vec<u8> {
     of_lane(OUTCOMES, lane)
+}
+pub(crate) fn begun(lane: LaneId) -> Vec<u8> {
+    of_lane(BEGUN, lane)
 }
 pub(crate) fn lateness(lane: LaneId) -> Vec<u8> {
     of_lane(LATENESS, lane)
@@ -169,6 +174,7 @@ mod tests {
         assert_eq!(barrier(lane(1, 3), Offset(7)), [b'w', 0, 1, 0x80, 0, 0, 3, 0x80, 0, 0, 0, 0, 0, 0, 7]);
         assert_eq!(replay(lane(1, -1), Offset(7)), [b'p', 0, 1, 0x7f, 0xff, 0xff, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 7]);
         assert_eq!(row(ClassId(2), b"ada"), [b's', 0, 2, b'a', b'd', b'a']);
+        assert_eq!(begun(lane(1, 3)), [b'b', 0, 1, 0x80, 0, 0, 3]);
         assert_eq!(lateness(lane(1, 3)), [b'k', 0, 1, 0x80, 0, 0, 3]);
         assert_eq!(change(258), [b'c', 0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(ring(4095), [b'r', 0x0f, 0xff]);

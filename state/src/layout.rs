@@ -5,6 +5,8 @@
 //! catalog      text of karst-features; replaced as a whole
 //! windows      every layout that tiles ever had, one on each line; replaced as a whole
 //! LOCK         held while the directory is open
+//! restoring    there while a backup is being copied into it; with it the directory is refused
+//! backups/…    copies of all of this but itself: see backup.rs
 //! creating     there while the shards are being made; without it a missing shard is an error, not a new one
 //! shards/000 … shards/source
 //! ```
@@ -24,6 +26,9 @@ use crate::error::{Error, Result, ShardName};
 
 /// The format of everything on disk. A change that older programs cannot read raises it.
 pub(crate) const FORMAT: u32 = 1;
+
+/// There while a backup is being copied into the directory.
+pub(crate) const RESTORING: &str = "restoring";
 
 /// What identifies a state directory; stored in `karst.meta` and again in every shard.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -68,7 +73,7 @@ pub(crate) struct Layout {
     pub(crate) lock: Arc<DirLock>,
 }
 
-fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_owned();
     move |source| Error::Io { action, path, source }
 }
@@ -103,6 +108,9 @@ impl Layout {
     pub(crate) fn open(dir: &Path, shards: ShardCount) -> Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io("create", dir))?;
         let lock = Arc::new(DirLock::take(dir)?);
+        if dir.join(RESTORING).exists() {
+            return Err(Error::Unfinished { path: dir.to_owned() });
+        }
         let meta = dir.join("karst.meta");
         let marker = dir.join("creating");
         let expected = Identity { store: random_id(), shards: shards.get(), hash: HASH_VERSION, format: FORMAT };
@@ -180,7 +188,7 @@ impl Layout {
     }
 }
 
-fn read_identity(path: &Path) -> Result<Identity> {
+pub(crate) fn read_identity(path: &Path) -> Result<Identity> {
     let text = fs::read_to_string(path).map_err(io("read", path))?;
     let field = |name: &str| {
         let line = text.lines().find_map(|line| line.split_once('=').filter(|(found, _)| found.trim() == name));
@@ -208,7 +216,7 @@ fn unreadable(path: &Path, expected: &str) -> Error {
 }
 
 /// Replaces a file as a whole: after a crash it has the old content or the new, nothing between.
-fn replace(path: &Path, content: &str) -> Result<()> {
+pub(crate) fn replace(path: &Path, content: &str) -> Result<()> {
     let temporary = path.with_extension("new");
     let mut file = File::create(&temporary).map_err(io("create", &temporary))?;
     file.write_all(content.as_bytes()).and_then(|()| file.sync_all()).map_err(io("write", &temporary))?;
@@ -218,7 +226,7 @@ fn replace(path: &Path, content: &str) -> Result<()> {
     sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
-fn sync_dir(dir: &Path) -> Result<()> {
+pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("sync", dir))
 }
 

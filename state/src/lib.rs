@@ -31,6 +31,9 @@ pub use replay::{REPLAY, ReplayEntry, ReplayRequest, Replayed};
 pub mod settings;
 pub use settings::{Durability, StoreSettings};
 
+pub mod backup;
+pub use backup::restore;
+
 pub mod error;
 pub use error::{Error, Result, ShardName};
 

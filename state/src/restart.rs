@@ -25,6 +25,11 @@ pub struct RestartPoint {
     pub after: Option<Offset>,
     /// The watermark as of `after`.
     pub watermark: WatermarkState,
+    /// Where the partition was first begun to be read, if that was noted: where it begins while there is no `after`. Its source's start
+    /// setting may by now mean another place.
+    pub begun: Option<Offset>,
+    /// By which the record at `after` is known again ([`RecordRef::fingerprint`](karst_types::RecordRef::fingerprint)), if it was noted.
+    pub fingerprint: Option<u64>,
     /// Where the source shard stands. The partition ends a replayed batch exactly here, because outcomes are sums and a
     /// batch of them cannot be taken in part.
     pub source_shard: Option<Offset>,
@@ -40,7 +45,9 @@ pub fn restart_point(
     let everywhere = committed.into_iter().fold(source_shard, Ord::min); // None is less than every offset
     let barrier = everywhere.and_then(|offset| barriers.range(..=offset).next_back());
     match barrier {
-        Some((offset, watermark)) => RestartPoint { after: Some(*offset), watermark: *watermark, source_shard },
+        Some((offset, watermark)) => {
+            RestartPoint { after: Some(*offset), watermark: *watermark, source_shard, ..RestartPoint::default() }
+        }
         None => RestartPoint { source_shard, ..RestartPoint::default() },
     }
 }

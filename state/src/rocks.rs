@@ -11,7 +11,7 @@ use std::{
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, CompactionDecision, DB, DBCompressionType, DBPinnableSlice, DBRecoveryMode,
     DataBlockIndexType, Direction, ErrorKind, IteratorMode, LogLevel, Options, ReadOptions, WriteBatch, WriteBufferManager,
-    WriteOptions,
+    WriteOptions, checkpoint::Checkpoint,
 };
 
 use karst_types::{KillPoint, kill_point};
@@ -175,6 +175,11 @@ impl Rocks {
     /// Everything as it is now, for several reads; it holds back nothing but the compaction of what it sees.
     pub(crate) fn snapshot(&self) -> Snapshot<'_> {
         Snapshot { rocks: self, snapshot: self.db.snapshot() }
+    }
+    /// Links and copies everything that is written into the folder `path`, which must not be there.
+    pub(crate) fn checkpoint(&self, path: &Path) -> Result<()> {
+        let checkpoint = Checkpoint::new(&self.db).map_err(self.error("copy"))?;
+        checkpoint.create_checkpoint(path).map_err(self.error("copy"))
     }
 
     /// Visits the entries from `from` on, as long as their keys start with `prefix` and `visit` says so.

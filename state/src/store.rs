@@ -82,6 +82,9 @@ impl Store {
         layout.created()?;
         let source_state = Arc::new(SourceState::new(shards.clone()));
         source.with_rocks(|rocks| source_state.reload(rocks))?;
+        // A source shard that was restored from an older backup than the others must not give their numbers again.
+        let replayed = shards.iter().flat_map(|shard| shard.all_committed()).filter(|(lane, _)| lane.is_replay());
+        source.skip_replays(replayed.map(|(_, offset)| offset.0 as u64 + 1).max().unwrap_or(0));
         let readers = count.shards().zip(&shards).map(|(id, core)| ShardReader::new(id, core.clone())).collect();
         let reader = StoreReader::new(readers, count);
         tracing::info!(dir = %dir.display(), shards = count.get(), store = layout.identity.store, "state opened");
@@ -149,6 +152,9 @@ impl Store {
         self.inner.source.windows()
     }
 
+    pub(crate) fn cores(&self) -> impl Iterator<Item = &Core> {
+        self.inner.shards.iter().chain([&self.inner.source]).map(|core| &**core)
+    }
     pub(crate) fn core(&self, shard: ShardId) -> &Arc<Core> {
         &self.inner.shards[usize::from(shard.0)]
     }
@@ -196,6 +202,15 @@ impl Store {
     /// Where a partition starts to read, and the watermark there. Only committed positions count. Ask anew for every epoch.
     pub fn restart_point(&self, lane: LaneId) -> RestartPoint {
         self.inner.source_state.restart_point(&self.inner.source, lane)
+    }
+
+    /// Notes, on stable storage, where a partition is first read: before anything of it is. A crash before every shard has committed
+    /// something of it must not leave the beginning to the start setting, which may mean another place by then.
+    ///
+    /// # Errors
+    /// Of the disk, or if the source shard is stopped; try later.
+    pub fn note_begun(&self, lane: LaneId, from: Offset) -> Result<()> {
+        self.inner.source_state.note_begun(&self.inner.source, lane, from)
     }
 
     /// The offset up to which every shard has committed a partition: what may be told to the broker (I9). `None`: nothing.

@@ -78,7 +78,20 @@ pub(crate) fn is_child() -> bool {
 
 /// The same test (its full name) in a process of its own, with what it needs in the environment.
 pub(crate) fn child(test: &str, environment: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    child_under(&[], test, environment)
+}
+
+/// The same, run by another command such as `unshare --mount`.
+pub(crate) fn child_under(runner: &[&str], test: &str, environment: &[(&str, &str)]) -> Command {
+    let own = std::env::current_exe().unwrap();
+    let mut command = match runner.split_first() {
+        None => Command::new(own),
+        Some((program, arguments)) => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(own);
+            command
+        }
+    };
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(CHILD, "1").envs(environment.iter().copied());
     command
 }

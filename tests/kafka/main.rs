@@ -24,6 +24,7 @@ mod gate;
 mod backpressure;
 mod bad_input;
 mod flights;
+mod gone;
 mod letters;
 mod restarts;
 mod secure;

@@ -121,7 +121,7 @@ impl World<'_> {
             barriers.extend(source.memory.barriers.get(&lane).cloned().unwrap_or_default());
             barriers.extend(source.new_barriers.get(&lane).copied());
         }
-        let RestartPoint { after, mut watermark, source_shard } =
+        let RestartPoint { after, mut watermark, source_shard, .. } =
             restart_point(self.shards[..SHARDS].iter().map(applied), applied(source), &barriers);
         let newest = self.shards.iter().filter_map(applied).max();
         if self.variant == Variant::NewestWatermark {

@@ -7,6 +7,8 @@
 
 use std::{fmt, ops::Range};
 
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
 use crate::{BrokerTime, Offset, PartitionId, Position, SourceName};
 
 const NULL: u32 = u32::MAX;
@@ -28,17 +30,19 @@ pub struct Records {
     partition: PartitionId,
     arena: Vec<u8>,
     heads: Vec<Head>,
+    unfinished: Option<Offset>,
 }
 
 impl Records {
     /// An empty batch.
     pub fn new(source: SourceName, partition: PartitionId) -> Self {
-        Self { source, partition, arena: Vec::new(), heads: Vec::new() }
+        Self { source, partition, arena: Vec::new(), heads: Vec::new(), unfinished: None }
     }
 
     /// An empty batch with room for `records` records of `bytes` bytes in all.
     pub fn with_capacity(source: SourceName, partition: PartitionId, records: usize, bytes: usize) -> Self {
-        Self { source, partition, arena: Vec::with_capacity(bytes), heads: Vec::with_capacity(records) }
+        let (arena, heads) = (Vec::with_capacity(bytes), Vec::with_capacity(records));
+        Self { source, partition, arena, heads, unfinished: None }
     }
 
     /// Adds a record. `value` is `None` for a tombstone.
@@ -84,6 +88,19 @@ impl Records {
             value_len: length(value),
             headers_len: (self.arena.len() - headers_start) as u32,
         });
+    }
+
+    /// The last record may still grow: a line of a file whose end is not written yet. It has no fingerprint.
+    pub fn leave_last_unfinished(&mut self) {
+        self.unfinished = self.last_offset();
+    }
+    /// By which the record at `index` is known again when the log is read anew; `None` if it may look different by then.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn fingerprint(&self, index: usize) -> Option<u64> {
+        let record = self.get(index);
+        (self.unfinished != Some(record.offset())).then(|| record.fingerprint())
     }
 
     /// The source.
@@ -147,6 +164,7 @@ impl Records {
             part.arena.extend_from_slice(record.raw());
             part.heads.push(Head { start, ..*head });
         }
+        part.unfinished = self.unfinished;
         part
     }
 }
@@ -201,6 +219,12 @@ impl<'a> RecordRef<'a> {
     pub fn value_range(&self) -> Option<Range<usize>> {
         let start = self.head.start as usize;
         (self.head.value_len != NULL).then(|| start..start + self.value_len())
+    }
+    /// By which it is known again: a hash of key and value. It is stored, so it must never change.
+    pub fn fingerprint(&self) -> u64 {
+        let absent = u64::from(self.head.key_len == NULL) | u64::from(self.head.value_len == NULL) << 1;
+        let key = xxh3_64_with_seed(self.key().unwrap_or_default(), absent);
+        xxh3_64_with_seed(self.value().unwrap_or_default(), key)
     }
     /// Its headers, in order; a name may repeat, a value may be null.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> + use<'a> {
@@ -263,6 +287,31 @@ mod tests {
             assert_eq!(content(part.get(index)), content(records.get(index + 1)));
         }
         assert_eq!(part.position(1).to_string(), "clicks[3]@12");
+    }
+
+    /// Stored with positions: another value would tell every log apart from itself.
+    #[test]
+    fn fingerprints_tell_records_apart_and_never_change() {
+        let records = batch();
+        let prints: Vec<u64> = records.iter().map(|record| record.fingerprint()).collect();
+        assert_eq!(prints, [0xec12_557d_6d87_c055, 0x45c7_22ff_5b9c_dc07, 0xecb4_d515_747e_2e90]);
+        let mut others = Records::new("clicks".into(), PartitionId(3));
+        others.push(Offset(7), BrokerTime(9), Some(b"k"), Some(b"value"));
+        others.push(Offset(8), BrokerTime(9), Some(b"kv"), Some(b"alue"));
+        others.push(Offset(9), BrokerTime(9), Some(b""), Some(b""));
+        let others: Vec<u64> = others.iter().map(|record| record.fingerprint()).collect();
+        assert_eq!(others[0], prints[0], "neither its place nor its time nor its headers");
+        assert!(!prints.contains(&others[1]) && !prints.contains(&others[2]), "null and empty differ");
+    }
+
+    #[test]
+    fn a_record_that_may_still_grow_has_no_fingerprint_in_any_slice() {
+        let mut records = batch();
+        records.leave_last_unfinished();
+        let known = |records: &Records| (0..records.len()).map(|at| records.fingerprint(at).is_some()).collect::<Vec<_>>();
+        assert_eq!(known(&records), [true, true, false]);
+        assert_eq!(known(&records.slice(1..3)), [true, false]);
+        assert_eq!(known(&records.slice(0..2)), [true, true]);
     }
 
     #[test]

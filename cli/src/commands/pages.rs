@@ -42,7 +42,7 @@ pub(crate) fn status(args: &PageArgs) -> Result<ExitCode, Report> {
     let rows: Vec<Vec<String>> =
         list(&status["sources"]).flat_map(|source| list(&source["partitions"]).map(|p| row(source, p))).collect();
     say(table(&headings, &rows));
-    tripped(&status).for_each(say);
+    stopped(&status).for_each(say);
     say(conservation(&status));
     let fields = ["name", "applied", "nothing", "skipped", "failed"];
     let resolvers = |source: &Json| -> Vec<Vec<String>> {
@@ -55,12 +55,12 @@ pub(crate) fn status(args: &PageArgs) -> Result<ExitCode, Report> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A line for each partition that its circuit breaker has stopped: which, and why.
-fn tripped(status: &Json) -> impl Iterator<Item = String> {
+/// A line for each partition that its circuit breaker has stopped, or that waits for a decision: which, and why.
+fn stopped(status: &Json) -> impl Iterator<Item = String> {
     let of_source = |source: &'_ Json| {
         let name = text(&source["name"]);
         let why = |partition: &Json| {
-            let why = partition["tripped"].as_str()?;
+            let why = partition["tripped"].as_str().or(partition["halted"].as_str())?;
             Some(escaped(&format!("{name}[{}] has stopped: {why}", text(&partition["partition"]))))
         };
         list(&source["partitions"]).filter_map(why).collect::<Vec<_>>()
@@ -92,6 +92,7 @@ fn row(source: &Json, partition: &Json) -> Vec<String> {
     let outcomes = &partition["outcomes"];
     let state = match partition {
         _ if !partition["tripped"].is_null() => "tripped",
+        _ if !partition["halted"].is_null() => "halted",
         _ if partition["paused"] == true => "paused",
         _ => "",
     };
@@ -158,7 +159,7 @@ mod tests {
         let source = json!({"name": "clicks", "partitions": partitions});
         let states: Vec<String> = partitions.iter().map(|partition| row(&source, partition).pop().unwrap()).collect();
         assert_eq!(states, ["", "tripped", "paused"]);
-        let told: Vec<String> = tripped(&json!({"sources": [source]})).collect();
+        let told: Vec<String> = stopped(&json!({"sources": [source]})).collect();
         assert_eq!(told, ["clicks[1] has stopped: more than 5 % failed"]);
     }
 

@@ -175,11 +175,21 @@ fn values(process: &Process, oracle: &Oracle, verdict: &mut Verdict) {
     }
 }
 
+/// Records that have had their effect for good, of a directory that no process has open.
+pub fn records_done(dir: &Path) -> u64 {
+    let done = open(dir).source_reader().outcomes();
+    done.iter().map(|partition| partition.outcomes.records).sum()
+}
+
+fn open(dir: &Path) -> Store {
+    let settings = StoreSettings { shards: 3, memory: "32MiB".parse().unwrap(), ..StoreSettings::default() };
+    Store::open_with_windows(dir.join("data"), &settings, Arc::new(SystemClock)).unwrap()
+}
+
 /// Every update once in the history, in versions that follow one another, and every shard where the log ends: of a directory that
 /// no process has open.
 pub fn history(dir: &Path, book: &Book, oracle: &Oracle, seen: &mut Seen, verdict: &mut Verdict) {
-    let settings = StoreSettings { shards: 3, memory: "32MiB".parse().unwrap(), ..StoreSettings::default() };
-    let store = Store::open_with_windows(dir.join("data"), &settings, Arc::new(SystemClock)).unwrap();
+    let store = open(dir);
     let catalog = Catalog::from_text(&store.catalog_text().unwrap().unwrap()).unwrap();
     let reader_of =
         |source: SourceId| Reader::ALL.into_iter().find(|reader| catalog.source_id(reader.source()) == Some(source));

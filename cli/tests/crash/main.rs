@@ -17,6 +17,7 @@ mod oracle;
 mod process;
 mod random;
 mod rounds;
+mod soak;
 mod workload;
 
 use std::{fs::OpenOptions, io::Write};
@@ -39,6 +40,23 @@ fn kafka() -> Option<String> {
         writeln!(skipped, "crash: KARST_TEST_KAFKA names no broker").unwrap();
     }
     servers
+}
+
+#[test]
+fn a_graceful_stop_under_load_ends_in_time_and_nothing_is_read_again() {
+    let Some(servers) = kafka() else { return };
+    rounds::stop_under_load(&servers, number("KARST_CRASH_SEED", 1));
+}
+
+/// Not of the suite: `make soak MINUTES=60`.
+#[test]
+#[allow(clippy::print_stdout)] // the figures
+fn for_as_long_as_it_is_asked_load_faults_and_queries_go_together() {
+    let minutes = number("KARST_SOAK_MINUTES", 0);
+    let Some(servers) = kafka().filter(|_| minutes > 0) else { return };
+    let Tally { verdict, line } = soak::run(&servers, minutes, number("KARST_CRASH_SEED", 1));
+    println!("{line}");
+    assert!(verdict.is_clean(), "{line}\n{}", verdict.told.join("\n"));
 }
 
 #[test]

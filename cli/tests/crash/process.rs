@@ -91,11 +91,8 @@ pub struct Log {
 
 /// Writes a configuration with options of chance.
 pub fn configure(dir: &Path, log: &Log, random: &mut Random) {
-    let mut text = CONFIG.replace("{windows}", WINDOWS).replace("{source}", SOURCE);
     let batch = random.within(1, 400).to_string();
-    for (name, value) in [
-        ("servers", log.servers.as_str()),
-        ("topic", &log.topic),
+    let options = [
         ("memory", random.one_of(&["32MiB", "48MiB", "64MiB"])),
         ("workers", random.one_of(&["1", "2", "3"])),
         ("credits", random.one_of(&["1", "2", "8"])),
@@ -104,7 +101,28 @@ pub fn configure(dir: &Path, log: &Log, random: &mut Random) {
         ("durability", random.one_of(&["process", "process", "process", "power"])),
         ("batch_records", &batch),
         ("batch_linger", random.one_of(&["1ms", "5ms", "20ms"])),
-    ] {
+    ];
+    write(dir, log, &options);
+}
+
+/// Writes one with which a process takes its time: a record at a time.
+pub fn configure_slow(dir: &Path, log: &Log) {
+    let options = [
+        ("memory", "32MiB"),
+        ("workers", "1"),
+        ("credits", "2"),
+        ("mailbox", "1"),
+        ("commit_interval", "20ms"),
+        ("durability", "process"),
+        ("batch_records", "1"),
+        ("batch_linger", "1ms"),
+    ];
+    write(dir, log, &options);
+}
+
+fn write(dir: &Path, log: &Log, options: &[(&str, &str)]) {
+    let mut text = CONFIG.replace("{windows}", WINDOWS).replace("{source}", SOURCE);
+    for (name, value) in [("servers", log.servers.as_str()), ("topic", &log.topic)].iter().chain(options) {
         text = text.replace(&format!("{{{name}}}"), value);
     }
     fs::write(dir.join("karst.toml"), text).unwrap();
@@ -165,6 +183,10 @@ impl Process {
                 None => std::thread::sleep(Duration::from_millis(1)),
             }
         }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn kill(&mut self) -> ExitStatus {

@@ -20,7 +20,7 @@ use karst::{connectors::kafka::admin::create_topic, types::KillPoint};
 use crate::{
     check::{self, Seen, Verdict},
     oracle::{Oracle, Reader},
-    process::{Log, Process, configure},
+    process::{Log, Process, configure, configure_slow},
     random::Random,
     workload::{PARTITIONS, Producer},
 };
@@ -110,15 +110,19 @@ impl Done {
     }
 }
 
-struct Harness<'a> {
+pub struct Harness<'a> {
     dir: &'a Path,
     log: Log,
     random: Random,
     done: Done,
 }
 
-impl Harness<'_> {
-    fn start(&mut self, kill_at: Option<&str>) -> Process {
+impl<'a> Harness<'a> {
+    pub fn new(dir: &'a Path, log: Log, seed: u64) -> Self {
+        Self { dir, log, random: Random::new(seed), done: Done::default() }
+    }
+
+    pub fn start(&mut self, kill_at: Option<&str>) -> Process {
         configure(self.dir, &self.log, &mut self.random);
         Process::start(self.dir, kill_at)
     }
@@ -241,7 +245,7 @@ impl Harness<'_> {
         }
     }
 
-    fn stops(&self, process: &mut Process) {
+    pub fn stops(&self, process: &mut Process) {
         process.terminate();
         match process.ends_within(Duration::from_secs(30)) {
             Some(status) if status.success() => {}
@@ -250,7 +254,7 @@ impl Harness<'_> {
         }
     }
 
-    fn compare(&mut self, producer: &Producer, oracle: &mut Oracle, seen: &mut Seen, verdict: &mut Verdict) {
+    pub fn compare(&mut self, producer: &Producer, oracle: &mut Oracle, seen: &mut Seen, verdict: &mut Verdict) {
         producer.flush();
         oracle.read(&producer.book);
         let mut process = self.start(None);
@@ -260,17 +264,57 @@ impl Harness<'_> {
         // What was stopped gracefully has nothing to read again.
         let mut process = self.start(None);
         self.drained(&mut process, oracle);
-        let metrics = process.text("/metrics").unwrap();
-        let read = metrics.lines().filter(|line| line.starts_with("karst_actors_records_total{"));
-        let again: u64 = read.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum();
-        assert_eq!(again, 0, "records read again after a graceful stop");
+        assert_eq!(records_read(&process), 0, "records read again after a graceful stop");
         self.stops(&mut process);
         check::history(self.dir, &producer.book, oracle, seen, verdict);
     }
 }
 
+/// Records that it has read since its start.
+fn records_read(process: &Process) -> u64 {
+    let metrics = process.text("/metrics").unwrap();
+    let read = metrics.lines().filter(|line| line.starts_with("karst_actors_records_total{"));
+    read.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+}
+
+/// Stopped gracefully in the middle of a backlog, it ends in time, and the next start reads what is left and nothing again.
+pub fn stop_under_load(servers: &str, seed: u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let topic = format!("stop-{}-{seed}", std::process::id());
+    assert!(create_topic(servers, &topic, PARTITIONS as i32, &[("retention.ms", "-1")]).unwrap());
+    let mut producer = Producer::new(servers, &topic, seed);
+    while producer.records() < 30_000 {
+        producer.burst();
+    }
+    producer.flush();
+    let mut oracle = Oracle::default();
+    oracle.read(&producer.book);
+    let all = 2 * producer.records() as u64; // two sources
+    let log = Log { servers: servers.to_owned(), topic };
+    let mut harness = Harness::new(dir.path(), log, seed);
+    let mut done = 0;
+    for _ in 0..3 {
+        configure_slow(dir.path(), &harness.log);
+        let mut process = Process::start(dir.path(), None);
+        assert!(process.serves_within(Duration::from_secs(60)).is_some(), "it serves");
+        let records = || process.page("/v1/status").and_then(|status| status["outcomes"]["records"].as_u64()).unwrap_or(0);
+        while records() < done + 1_000 {}
+        harness.stops(&mut process);
+        done = check::records_done(dir.path());
+    }
+    assert!((3_000..all).contains(&done), "it was stopped in the middle: {done} of {all}");
+    let mut process = harness.start(None);
+    harness.drained(&mut process, &oracle);
+    assert_eq!(records_read(&process), all - done, "what was done before the stop is not read again");
+    let (mut seen, mut verdict) = (Seen::default(), Verdict::default());
+    check::answers(&process, &oracle, &mut seen, &mut verdict);
+    harness.stops(&mut process);
+    check::history(dir.path(), &producer.book, &oracle, &mut seen, &mut verdict);
+    assert!(verdict.is_clean(), "{}", verdict.told.join("\n"));
+}
+
 /// Tells the thread that produces to end, also when this one panics.
-struct Ends<'a>(&'a AtomicBool);
+pub struct Ends<'a>(pub &'a AtomicBool);
 impl Drop for Ends<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
@@ -285,7 +329,7 @@ pub fn run(options: &Options) -> Tally {
     assert!(create_topic(&options.servers, &topic, PARTITIONS as i32, &[("retention.ms", "-1")]).unwrap());
     let producer = Mutex::new(Producer::new(&options.servers, &topic, options.seed));
     let log = Log { servers: options.servers.clone(), topic };
-    let mut harness = Harness { dir: dir.path(), log, random: Random::new(!options.seed), done: Done::default() };
+    let mut harness = Harness::new(dir.path(), log, !options.seed);
     let (mut oracle, mut seen, mut verdict) = (Oracle::default(), Seen::default(), Verdict::default());
     let mut rounds = 0;
     while harness.done.ends() < options.kills && verdict.is_clean() {

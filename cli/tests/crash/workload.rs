@@ -113,7 +113,7 @@ impl Producer {
     /// A few records at once, then a moment of nothing.
     pub fn burst(&mut self) -> Duration {
         // Now and then more than is read in a moment.
-        let most = if self.random.within(0, 25) == 0 { 5_000 } else { 200 };
+        let most = if self.random.within(0, 60) == 0 { 5_000 } else { 100 };
         for _ in 0..self.random.within(10, most) {
             let partition = self.random.within(0, PARTITIONS as i64) as usize;
             let record = Produced::random(&mut self.random, self.book[partition].len());

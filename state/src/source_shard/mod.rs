@@ -35,6 +35,8 @@ pub struct SourceBatch {
     pub dead_letters: Vec<DeadLetter>,
     /// The watermark as of the batch's end.
     pub watermark: WatermarkState,
+    /// Of the record at `head.through`: by which a restart finds out whether the log is still the same.
+    pub fingerprint: Option<u64>,
     /// How late its events were.
     pub lateness: Lateness,
     /// In a batch of a replay log: whose replay this is. `outcomes` and `dead_letters` are of that record then.

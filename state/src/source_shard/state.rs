@@ -9,7 +9,7 @@ use karst_types::{DeadLetter, Offset, Outcome, SourceId};
 use parking_lot::RwLock;
 use rocksdb::WriteBatch;
 
-use super::tally::{Tally, decode_watermark, encode_watermark};
+use super::tally::{Barrier, Tally};
 use crate::{
     bytes,
     core::{CommitState, Core},
@@ -26,7 +26,7 @@ use crate::{
 /// What a commit of the source shard holds.
 pub(crate) struct SourceContent {
     pub(super) tallies: Vec<(LaneId, Tally)>,
-    pub(super) barriers: BTreeMap<LaneId, (Offset, WatermarkState)>,
+    pub(super) barriers: BTreeMap<LaneId, (Offset, Barrier)>,
     pub(super) letters: Vec<(LaneId, DeadLetter)>,
     pub(super) settled: Vec<Settled>,
     pub(super) requests: Vec<ReplayRequest>,
@@ -50,18 +50,29 @@ pub(crate) struct Filled {
 }
 
 type Barriers = HashMap<LaneId, BTreeMap<Offset, WatermarkState>>;
+/// Of the records at these barriers.
+type Fingerprints = HashMap<LaneId, BTreeMap<Offset, u64>>;
 
 /// What writer, commit thread and readers of the source shard share.
 pub(crate) struct SourceState {
     pub(super) live: RwLock<BTreeMap<LaneId, Tally>>, // applied, like the hot set of a feature shard
     pub(super) barriers: RwLock<Barriers>,            // committed
+    fingerprints: RwLock<Fingerprints>,               // committed; with the barriers
+    begun: RwLock<HashMap<LaneId, Offset>>,           // stable
     pub(super) replay_end: ReplayEnd,
     shards: Vec<Arc<Core>>,
 }
 
 impl SourceState {
     pub(crate) fn new(shards: Vec<Arc<Core>>) -> Self {
-        Self { live: RwLock::default(), barriers: RwLock::default(), replay_end: ReplayEnd::default(), shards }
+        Self {
+            live: RwLock::default(),
+            barriers: RwLock::default(),
+            fingerprints: RwLock::default(),
+            begun: RwLock::default(),
+            replay_end: ReplayEnd::default(),
+            shards,
+        }
     }
 
     /// Reads what is committed.
@@ -79,17 +90,27 @@ impl SourceState {
             tallies.entry(lane).or_default().lateness = lateness;
             Ok(true)
         })?;
-        let mut barriers = Barriers::new();
+        let (mut barriers, mut fingerprints) = (Barriers::new(), Fingerprints::new());
         rocks.scan(&[keys::BARRIER], &[keys::BARRIER], |key, value| {
-            let entry = keys::lane_of(key).zip(keys::offset_of(key)).zip(decode_watermark(value));
-            let ((lane, offset), watermark) = entry.ok_or_else(|| rocks.corrupt("the watermark history"))?;
-            barriers.entry(lane).or_default().insert(offset, watermark);
+            let entry = keys::lane_of(key).zip(keys::offset_of(key)).zip(Barrier::decode(value));
+            let ((lane, offset), barrier) = entry.ok_or_else(|| rocks.corrupt("the watermark history"))?;
+            barriers.entry(lane).or_default().insert(offset, barrier.watermark);
+            fingerprints.entry(lane).or_default().extend(barrier.fingerprint.map(|print| (offset, print)));
+            Ok(true)
+        })?;
+        let mut begun = HashMap::new();
+        rocks.scan(&[keys::BEGUN], &[keys::BEGUN], |key, value| {
+            let entry = keys::lane_of(key).zip(bytes::i64(&mut &value[..]));
+            let (lane, offset) = entry.ok_or_else(|| rocks.corrupt("where a partition was begun"))?;
+            begun.insert(lane, Offset(offset));
             Ok(true)
         })?;
         let replay_next = rocks.get(&keys::meta("replay"))?.and_then(|next| bytes::u64(&mut &next[..]));
         self.replay_end.set(replay_next.unwrap_or(0)); // what was recovered is stable
         *self.live.write() = tallies;
+        *self.begun.write() = begun;
         *self.barriers.write() = barriers;
+        *self.fingerprints.write() = fingerprints;
         Ok(())
     }
 
@@ -108,8 +129,8 @@ impl SourceState {
         }
         let mut pruned = Vec::new();
         let known = self.barriers.read();
-        for (lane, (offset, watermark)) in &content.barriers {
-            batch.put(keys::barrier(*lane, *offset), encode_watermark(watermark));
+        for (lane, (offset, barrier)) in &content.barriers {
+            batch.put(keys::barrier(*lane, *offset), barrier.encode());
             // Only what survives a power cut counts here: each shard may fall back to that on its own.
             let safe = self.shards.iter().map(|shard| shard.stable(*lane)).fold(core.stable(*lane), Ord::min);
             let needless = known.get(lane).map(|barriers| restart::needless_barriers(barriers, safe)).unwrap_or_default();
@@ -151,24 +172,40 @@ impl SourceState {
     /// The commit is written: its barriers count from now on.
     pub(crate) fn committed(&self, content: SourceContent, filled: Filled) {
         self.replay_end.set(filled.replay_end);
-        let mut barriers = self.barriers.write();
-        for (lane, (offset, watermark)) in content.barriers {
-            barriers.entry(lane).or_default().insert(offset, watermark);
+        let (mut fingerprints, mut barriers) = (self.fingerprints.write(), self.barriers.write());
+        for (lane, (offset, barrier)) in content.barriers {
+            barriers.entry(lane).or_default().insert(offset, barrier.watermark);
+            fingerprints.entry(lane).or_default().extend(barrier.fingerprint.map(|print| (offset, print)));
         }
         for (lane, offset) in filled.pruned {
             barriers.entry(lane).or_default().remove(&offset);
+            fingerprints.entry(lane).or_default().remove(&offset);
         }
-        drop(barriers);
+        drop((fingerprints, barriers));
         for (request, queued) in content.requests.into_iter().zip(filled.queued) {
             (request.answer)(queued);
         }
+    }
+
+    /// See [`Store::note_begun`](crate::Store::note_begun).
+    pub(crate) fn note_begun(&self, core: &Core, lane: LaneId, from: Offset) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        batch.put(keys::begun(lane), from.0.to_le_bytes());
+        core.with_rocks(|rocks| rocks.write_synced(batch))?;
+        self.begun.write().insert(lane, from);
+        Ok(())
     }
 
     /// See [`Store::restart_point`](crate::Store::restart_point).
     pub(crate) fn restart_point(&self, core: &Core, lane: LaneId) -> RestartPoint {
         // Barriers first: positions read later are not before those that the barriers were pruned by.
         let barriers = self.barriers.read().get(&lane).cloned().unwrap_or_default();
-        restart::restart_point(self.shards.iter().map(|shard| shard.committed(lane)), core.committed(lane), &barriers)
+        let committed = self.shards.iter().map(|shard| shard.committed(lane));
+        let mut point = restart::restart_point(committed, core.committed(lane), &barriers);
+        point.begun = self.begun.read().get(&lane).copied();
+        let fingerprints = self.fingerprints.read();
+        point.fingerprint = point.after.and_then(|after| fingerprints.get(&lane)?.get(&after).copied());
+        point
     }
 }
 

@@ -69,18 +69,31 @@ pub(super) fn place(reason: Reason) -> usize {
     Reason::ALL.iter().position(|known| *known == reason).expect("ALL has every reason")
 }
 
-pub(super) fn encode_watermark(watermark: &WatermarkState) -> Vec<u8> {
-    let mut out = vec![FORMAT];
-    if let Some(at) = watermark.max_event_time {
-        out.extend_from_slice(&at.0.to_le_bytes());
-    }
-    out
+/// What is known of a partition as of the end of a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Barrier {
+    pub(super) watermark: WatermarkState,
+    pub(super) fingerprint: Option<u64>,
 }
 
-pub(super) fn decode_watermark(mut value: &[u8]) -> Option<WatermarkState> {
-    (bytes::u8(&mut value)? == FORMAT).then_some(())?;
-    let max_event_time = if value.is_empty() { None } else { Some(EventTime(bytes::i64(&mut value)?)) };
-    Some(WatermarkState { max_event_time })
+impl Barrier {
+    /// The fingerprint stands behind what programs before it wrote, and they read past it. Without an event time there is no place
+    /// for it; such a partition has had no message yet.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![FORMAT];
+        if let Some(at) = self.watermark.max_event_time {
+            out.extend_from_slice(&at.0.to_le_bytes());
+            self.fingerprint.iter().for_each(|print| out.extend_from_slice(&print.to_le_bytes()));
+        }
+        out
+    }
+
+    pub(super) fn decode(mut value: &[u8]) -> Option<Self> {
+        (bytes::u8(&mut value)? == FORMAT).then_some(())?;
+        let max_event_time = if value.is_empty() { None } else { Some(EventTime(bytes::i64(&mut value)?)) };
+        let fingerprint = if value.is_empty() { None } else { Some(bytes::u64(&mut value)?) };
+        Some(Self { watermark: WatermarkState { max_event_time }, fingerprint })
+    }
 }
 
 #[cfg(test)]
@@ -96,7 +109,11 @@ mod tests {
         assert_eq!(Tally::decode(&tally.encode()[..8]), None);
         for max_event_time in [None, Some(EventTime(-7)), Some(EventTime::MAX)] {
             let watermark = WatermarkState { max_event_time };
-            assert_eq!(decode_watermark(&encode_watermark(&watermark)), Some(watermark));
+            let barrier = Barrier { watermark, fingerprint: max_event_time.map(|_| 9) };
+            assert_eq!(Barrier::decode(&barrier.encode()), Some(barrier));
+            let before = Barrier { fingerprint: None, ..barrier }; // as programs before the fingerprints wrote it
+            assert_eq!(Barrier::decode(&before.encode()), Some(before));
+            assert!(barrier.encode().starts_with(&before.encode()), "and they read what is written now");
         }
     }
 }

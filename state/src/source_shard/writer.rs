@@ -10,7 +10,7 @@ use karst_types::{DeadLetter, Offset, SourceId};
 use super::{
     SourceBatch,
     state::{Settled, SourceContent, SourceState},
-    tally::place,
+    tally::{Barrier, place},
 };
 use crate::{
     commit::{Committed, Content, FrozenCommit},
@@ -18,7 +18,6 @@ use crate::{
     error::Result,
     lane::{Accept, LaneId, LanePosition, Lanes},
     replay::{ReplayRequest, Replayed},
-    restart::WatermarkState,
     shard::Applied,
 };
 
@@ -29,7 +28,7 @@ pub struct SourceWriter {
     generation: u64,
     seq: u64,
     lanes: Lanes,
-    barriers: BTreeMap<LaneId, (Offset, WatermarkState)>,
+    barriers: BTreeMap<LaneId, (Offset, Barrier)>,
     letters: Vec<(LaneId, DeadLetter)>,
     settled: Vec<Settled>,
     requests: Vec<ReplayRequest>,
@@ -104,7 +103,8 @@ impl SourceWriter {
             faults.for_each(|letter| tally.reasons[place(letter.reason)] += 1);
             debug_assert!(tally.is_exact(), "at every frontier: {tally:?}");
         }
-        self.barriers.insert(lane, (batch.head.through, batch.watermark));
+        let barrier = Barrier { watermark: batch.watermark, fingerprint: batch.fingerprint };
+        self.barriers.insert(lane, (batch.head.through, barrier));
         let letters = std::mem::take(&mut batch.dead_letters);
         self.letter_bytes += letters.iter().map(|letter| letter.value.as_ref().map_or(0, Vec::len) + 256).sum::<usize>();
         self.letters.extend(letters.into_iter().map(|letter| (lane, letter)));

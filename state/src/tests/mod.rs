@@ -1,6 +1,8 @@
 //! Whole stores on disk, against an oracle that replays the log in a `HashMap`.
 
+mod backups;
 mod directory;
+mod files;
 mod history;
 mod hot_and_cold;
 mod letters;
@@ -196,7 +198,17 @@ impl Driver {
         let replayed = None;
         (
             shards,
-            SourceBatch { head, first: Offset(first), outcomes, dead_letters, watermark, lateness, replayed, credit: None },
+            SourceBatch {
+                head,
+                first: Offset(first),
+                outcomes,
+                dead_letters,
+                watermark,
+                fingerprint: Some(mix(through as u64)),
+                lateness,
+                replayed,
+                credit: None,
+            },
         )
     }
 
