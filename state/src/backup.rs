@@ -23,6 +23,7 @@ use crate::{
     error::{Error, Result, ShardName},
     keys,
     layout::{self, boot_id, io, read_identity, replace, sync_dir},
+    lineage::Lineage,
     rocks::{Rocks, Shared},
     settings::StoreSettings,
     store::Store,
@@ -138,10 +139,13 @@ pub fn restore(from: &Path, to: &Path, now: ProcessingTime) -> Result<()> {
 fn begin_incarnation(name: ShardName, path: &Path, shards: u16, now: ProcessingTime) -> Result<()> {
     let shards = ShardCount::new(shards).map_or(1, ShardCount::get);
     let rocks = Rocks::open(name, path, false, true, &Shared::new(&StoreSettings::default().shares(shards)))?;
-    let stored = rocks.get(&keys::meta("incarnation"))?.and_then(|value| bytes::u64(&mut &value[..]));
-    let stored = stored.ok_or_else(|| rocks.corrupt("meta entry \"incarnation\""))?;
+    let number = |name: &str| rocks.get(&keys::meta(name)).map(|value| value.and_then(|value| bytes::u64(&mut &value[..])));
+    let stored = number("incarnation")?.ok_or_else(|| rocks.corrupt("meta entry \"incarnation\""))?;
     let incarnation = (stored + 1).max(now.0.max(0) as u64 / 1_000_000);
+    let mut lineage = rocks.get(&keys::meta("bases"))?.map_or_else(Lineage::default, |stored| Lineage::decode(&stored));
+    lineage.begin(stored, incarnation, number("seq")?.unwrap_or(0));
     let mut batch = WriteBatch::default();
+    batch.put(keys::meta("bases"), lineage.encode());
     batch.put(keys::meta("incarnation"), incarnation.to_le_bytes());
     batch.put(keys::meta("boot"), boot_id().unwrap_or_default());
     rocks.write_synced(batch)

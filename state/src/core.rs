@@ -28,6 +28,7 @@ use crate::{
     keys,
     lane::LaneId,
     layout::{DirLock, Identity, boot_id, property},
+    lineage::Lineage,
     metrics::ShardMetrics,
     poison::Poison,
     ring,
@@ -39,10 +40,6 @@ use crate::{
 /// Commits between two syncs of the log while `durability = process`. It bounds how much a power cut rolls back, and with it
 /// how many barriers must be kept; a sync takes milliseconds of the commit thread.
 const SYNC_EVERY: u64 = 256;
-
-/// Of so many incarnations it is known after which commit they began, each in so many bytes.
-const BASES_MAX: usize = 64;
-pub(crate) const BASE: usize = 16;
 
 /// What changes with every commit.
 #[derive(Clone, Debug, Default)]
@@ -217,12 +214,12 @@ impl Core {
         let boot = boot_id().unwrap_or_default();
         let same_boot = !boot.is_empty() && rocks.get(&keys::meta("boot"))?.is_some_and(|stored| *stored == *boot.as_bytes());
         if !same_boot || acknowledged.is_some_and(|acknowledged| acknowledged > state.version.seq) {
-            state.version.incarnation += 1;
             let mut batch = WriteBatch::default();
-            let mut bases = rocks.get(&keys::meta("bases"))?.map(|stored| stored.to_vec()).unwrap_or_default();
-            bases.extend([state.version.incarnation, state.version.seq].map(u64::to_le_bytes).concat());
-            let gone = bases.len().saturating_sub(BASE * BASES_MAX);
-            batch.put(keys::meta("bases"), &bases[gone..]);
+            let before = state.version.incarnation;
+            state.version.incarnation += 1;
+            let mut lineage = rocks.get(&keys::meta("bases"))?.map_or_else(Lineage::default, |stored| Lineage::decode(&stored));
+            lineage.begin(before, state.version.incarnation, state.version.seq);
+            batch.put(keys::meta("bases"), lineage.encode());
             batch.put(keys::meta("incarnation"), state.version.incarnation.to_le_bytes());
             batch.put(keys::meta("boot"), boot);
             rocks.write_synced(batch)?;

@@ -74,6 +74,7 @@ pub use dead::LetterState;
 mod hot;
 mod keys;
 mod layout;
+mod lineage;
 mod metrics;
 mod poison;
 mod ring;

@@ -7,9 +7,10 @@ use karst_types::{ClassId, EventTime, UpdateRef};
 use crate::{
     bytes,
     changelog::{self, ChangeVersion, Changes},
-    core::{BASE, LogState},
+    core::LogState,
     error::Result,
     keys,
+    lineage::Lineage,
     reader::ShardReader,
     rocks::Snapshot,
     window::{
@@ -87,14 +88,8 @@ impl Moment<'_> {
     /// # Errors
     /// Of the disk, or if it is corrupt.
     pub fn survived(&self, version: ChangeVersion) -> Result<u64> {
-        let stored = self.snapshot.get(&keys::meta("bases"))?.map(|stored| stored.to_vec()).unwrap_or_default();
-        let number = |bytes: &[u8]| bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        let bases: Vec<(u64, u64)> = stored.chunks_exact(BASE).map(|base| (number(base), number(&base[8..]))).collect();
-        let later = || bases.iter().filter(|(incarnation, _)| *incarnation > version.incarnation);
-        // Of incarnations that are not known any more nothing can be said.
-        let known = later().count() as u64 == self.version.incarnation.saturating_sub(version.incarnation);
-        let least = later().map(|(_, seq)| *seq).min().unwrap_or(u64::MAX);
-        Ok(if known { version.seq.min(least) } else { 0 })
+        let lineage = self.snapshot.get(&keys::meta("bases"))?.map_or_else(Lineage::default, |stored| Lineage::decode(&stored));
+        Ok(lineage.survived(version, self.version.incarnation))
     }
     /// The last commit whose changes have been dropped from the history; 0: none were.
     pub fn trimmed(&self) -> u64 {

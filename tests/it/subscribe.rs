@@ -308,6 +308,56 @@ fn a_subscriber_that_does_not_read_holds_up_nobody_and_is_told_what_it_missed() 
     .unwrap();
 }
 
+/// A directory that has lost commits that a subscriber was told of: here one that was restored from an older backup.
+#[test]
+fn a_subscriber_whose_commits_are_gone_is_told_so_and_is_told_them_again() {
+    let (dir, restored) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let source = MemorySource::json("sales");
+    let sales = sold(13, 600);
+    let start = async |dir: &std::path::Path| {
+        Engine::builder(dir).settings(small()).source(source.clone()).resolver(on_sale).start().await
+    };
+    karst::run(async {
+        let engine = start(dir.path()).await?;
+        let subscription = Subscription::new().feature("shopper.amount");
+        let mut feed = engine.handle().subscribe(&subscription.clone().since(Since::Oldest))?;
+        send(&source, &sales[..400]).await;
+        engine.drain().await?;
+        check_written(&all(&mut feed), &sales[..400]);
+        let backup = engine.handle().backup("early")?;
+        send(&source, &sales[400..]).await;
+        engine.drain().await?;
+        let void = all(&mut feed);
+        check_written(&void, &sales[400..]);
+        let shards: BTreeSet<u16> = void.iter().map(|change| change.shard).collect();
+        let cursor = feed.cursor();
+        engine.shutdown().await?;
+
+        karst::state::restore(&backup, restored.path(), karst::ProcessingTime(START)).unwrap();
+        let engine = start(restored.path()).await?;
+        engine.drain().await?;
+        let (mut fell_back, mut again) = (BTreeSet::new(), Vec::new());
+        let mut feed = engine.handle().subscribe(&subscription.clone().since(Since::Cursor(cursor)))?;
+        loop {
+            match feed.poll() {
+                Ok(Some(step)) => again.extend(step.changes),
+                Ok(None) => break,
+                Err(Error::Missed { missed: Missed::FellBack { shard, seq, survived }, resume }) => {
+                    assert!(survived < seq, "shard {shard}: {survived}, {seq}");
+                    assert!(fell_back.insert(shard), "shard {shard}: said once");
+                    assert!(again.iter().all(|change| change.shard != shard), "said before anything of shard {shard} is told");
+                    feed = engine.handle().subscribe(&subscription.clone().since(Since::Cursor(*resume)))?;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert_eq!(fell_back, shards);
+        check_written(&again, &sales[400..]);
+        engine.shutdown().await
+    })
+    .unwrap();
+}
+
 #[test]
 fn only_the_features_and_entities_that_were_named_are_told() {
     let dir = tempfile::tempdir().unwrap();

@@ -153,7 +153,7 @@ pub enum Missed {
         /// and before this.
         to: EventTime,
     },
-    /// After a loss of power a shard has fallen back: what was told is void, and will be told anew.
+    /// After a loss of power, or restored from a backup, a shard has fallen back: what was told is void, and will be told anew.
     FellBack {
         /// Which shard.
         shard: u16,
@@ -182,7 +182,7 @@ impl fmt::Display for Missed {
             Self::FellBack { shard, seq, survived } => {
                 write!(
                     f,
-                    "shard {shard} has lost its commits after {survived} with the power, and the cursor is at commit {seq}: what they told is void, and is told again"
+                    "shard {shard} does not have its commits after {survived} any more (a loss of power, or a backup that is older), and the cursor is at commit {seq}: what they told is void, and is told again"
                 )
             }
         }
