@@ -32,6 +32,8 @@ use karst::{Clock, Engine, FileSource, Source, TimeSpan, prelude::EngineSettings
 mod check;
 #[path = "../support/feed.rs"]
 mod feed;
+#[path = "../support/payment.rs"]
+mod payment;
 mod payments;
 #[path = "../support/process.rs"]
 mod process;

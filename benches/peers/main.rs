@@ -39,6 +39,8 @@ mod cases;
 mod engines;
 #[path = "../windows/expected.rs"]
 mod expected;
+#[path = "../support/payment.rs"]
+mod payment;
 #[path = "../support/process.rs"]
 #[allow(dead_code)]
 mod process;

@@ -2,45 +2,7 @@
 
 use karst::{EngineBuilder, EventTime, Str, prelude::*};
 
-use crate::w1::Draw;
-
-/// A card payment: four of the nine fields of a W1 event.
-#[derive(Message)]
-#[message(check = "Payment::check_amount")]
-pub(crate) struct Payment {
-    user_id: Str,
-    merchant: Str,
-    amount: f64,
-    status: Status,
-    #[message(event_time = "ms")]
-    ts: EventTime,
-}
-
-impl Payment {
-    fn check_amount(&self) -> Result<(), Invalid> {
-        if self.amount > 0.0 { Ok(()) } else { Err(Invalid::new("amount", "a positive number", self.amount)) }
-    }
-}
-
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Status {
-    Approved,
-    Declined,
-    Refunded,
-    Pending,
-}
-
-impl Status {
-    const fn name(&self) -> &'static str {
-        match self {
-            Self::Approved => "approved",
-            Self::Declined => "declined",
-            Self::Refunded => "refunded",
-            Self::Pending => "pending",
-        }
-    }
-}
+use crate::{payment::Payment, w1::Draw};
 
 /// One line of figures.
 pub(crate) struct Case {

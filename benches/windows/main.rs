@@ -28,6 +28,8 @@ mod cases;
 mod expected;
 #[path = "../support/feed.rs"]
 mod feed;
+#[path = "../support/payment.rs"]
+mod payment;
 #[path = "../support/process.rs"]
 mod process;
 #[path = "../support/w1.rs"]
