@@ -122,7 +122,7 @@ impl AnyMessages for NoMessages {
 
 impl Payload for Events {
     fn len(&self) -> usize {
-        self.causes.len()
+        self.outcomes.len() // none, once it was taken apart to be sent on
     }
     fn singles(&mut self) -> Vec<Self> {
         let mut link = self.passage.link;

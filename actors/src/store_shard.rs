@@ -8,7 +8,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use karst_runtime::{Mailbox, Payload, Stage, StageError, waiting_for};
+use karst_runtime::{Mailbox, Payload, Stage, StageError, Tasks, waiting_for};
 use karst_state::{
     Applied, CommitWriter, Committed, FrozenCommit, LaneHead, LaneId, LanePosition, ReplayRequest, ShardWriter, SourceWriter,
     Store,
@@ -164,6 +164,8 @@ pub(crate) struct ShardPlan<W> {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) commit_interval: TimeSpan,
     pub(crate) metrics: ShardMetrics,
+    /// Where commits are written; `None`: on a thread of their own.
+    pub(crate) tasks: Option<Tasks>,
     /// Whether one was built before.
     pub(crate) built: bool,
 }
@@ -172,7 +174,8 @@ impl<W: Writer> ShardPlan<W> {
     pub(crate) fn build(&mut self) -> Result<StoreShard<W>, StageError> {
         let again = std::mem::replace(&mut self.built, true);
         let writer = (self.open)(&self.store, self.index).map_err(state_error)?;
-        let committer = Committer::start(&self.name, (self.commits)(&self.store, self.index)).map_err(|error| {
+        let commits = (self.commits)(&self.store, self.index);
+        let committer = Committer::start(&self.name, commits, self.tasks.as_ref()).map_err(|error| {
             StageError::broken(format!("could not start the commit thread of {}", self.name)).because(error)
         })?;
         Ok(StoreShard {

@@ -240,6 +240,9 @@ impl Stage for StreamResolver {
     }
 
     async fn poison(&mut self, events: &mut Events, cause: &str) -> Result<(), StageError> {
+        if events.outcomes.is_empty() {
+            return Ok(()); // as above: what failed twice came after its resolvers, and no record is to blame
+        }
         let updates = Updates::new(self.partition.source, events.records.partition());
         let failed = Ran::Failed { reason: Reason::Panicked, error: format!("a resolver panicked: {cause}") };
         let results = events.causes.iter().map(|cause| if cause.is_some() { failed.clone() } else { Ran::NotRun }).collect();

@@ -14,7 +14,7 @@ use rocksdb::{
     WriteOptions, checkpoint::Checkpoint,
 };
 
-use karst_types::{KillPoint, kill_point};
+use karst_types::{KillPoint, ShardId, kill_point, kill_point::Place};
 
 use crate::{
     error::{Error, Result, ShardName},
@@ -144,22 +144,41 @@ impl Rocks {
         found.into_iter().map(|value| value.map_err(self.error("read"))).collect()
     }
 
+    /// One of the moments at which a test may make the disk fail.
+    pub(crate) fn moment(&self, at: KillPoint, action: &'static str) -> Result<()> {
+        let place = match self.shard {
+            ShardName::Shard(ShardId(shard)) => Place::Shard(shard),
+            ShardName::Source => Place::SourceShard,
+        };
+        kill_point::at_disk(at, place).map_err(|source| Error::Storage {
+            action,
+            shard: self.shard,
+            path: self.path.clone(),
+            source: source.into(),
+        })
+    }
+
     pub(crate) fn write(&self, batch: WriteBatch) -> Result<()> {
-        let mut options = WriteOptions::default();
-        options.set_sync(self.sync);
-        self.db.write_opt(batch, &options).map_err(self.error("write"))
+        if self.sync {
+            return self.write_synced(batch);
+        }
+        self.db.write(batch).map_err(self.error("write"))
     }
 
     /// As [`Rocks::write`], on stable storage before it returns, whatever the settings say.
     pub(crate) fn write_synced(&self, batch: WriteBatch) -> Result<()> {
         let mut options = WriteOptions::default();
         options.set_sync(true);
-        self.db.write_opt(batch, &options).map_err(self.error("write"))
+        self.moment(KillPoint::SyncBefore, "write")?;
+        self.db.write_opt(batch, &options).map_err(self.error("write"))?;
+        self.moment(KillPoint::SyncAfter, "sync")
     }
 
     /// Makes everything that was written stable.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.db.flush_wal(true).map_err(self.error("sync"))
+        self.moment(KillPoint::SyncBefore, "sync")?;
+        self.db.flush_wal(true).map_err(self.error("sync"))?;
+        self.moment(KillPoint::SyncAfter, "sync")
     }
 
     /// Writes the memtable out, and waits for it: the log files before are then no longer needed.
