@@ -82,6 +82,9 @@ impl Shared {
         options.set_enable_blob_gc(true);
         options.set_max_background_jobs(2);
         options.set_max_open_files(512);
+        // A quarter of those is opened ahead. RocksDB would start sixteen threads for it, also where there is one table.
+        options.set_max_file_opening_threads(2);
+        options.set_manifest_preallocation_size(64 << 10); // it lists some hundred tables, and takes 4 MiB otherwise
         options.set_paranoid_checks(true);
         options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
         options.set_track_and_verify_wals_in_manifest(true);

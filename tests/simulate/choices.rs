@@ -21,6 +21,8 @@ pub struct Choices {
     pub by_value: bool,
     pub pace: PaceChoices,
     pub harm: Harm,
+    /// Whether the state is opened once more at the end, to read its history.
+    pub reads_history: bool,
 }
 
 /// How uneven the turns of stages are.
@@ -72,7 +74,7 @@ impl Choices {
     pub fn of(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0xc401_ce50);
         let partitions = 1 + random.below(4) as usize;
-        let shards = 1 + random.below(4) as u16;
+        let shards = random.one_of(&[1, 1, 2, 2, 3, 4]);
         Self {
             engine: engine(&mut random, shards),
             source: source(&mut random),
@@ -87,6 +89,7 @@ impl Choices {
                 slow: random.chance(40).then(|| (random.one_of(&STAGES), 1 + random.below(20))),
             },
             harm: harm(&mut random, shards),
+            reads_history: random.chance(25),
         }
     }
 }

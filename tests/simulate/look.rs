@@ -15,18 +15,21 @@ pub struct Looks {
     committed: Vec<Option<Offset>>,
     /// Watermarks of partitions, as of what is committed: the same is said of them.
     watermarks: Vec<Option<EventTime>>,
+    /// Partitions that the engine knows.
+    seen: usize,
     /// Of the source, in this incarnation.
     progress: Option<EventTime>,
 }
 
 impl Looks {
     pub fn new(partitions: usize) -> Self {
-        Self { committed: vec![None; partitions], watermarks: vec![None; partitions], progress: None }
+        let (committed, watermarks) = (vec![None; partitions], vec![None; partitions]);
+        Self { committed, watermarks, seen: 0, progress: None }
     }
 
     /// The engine has come to its end.
     pub fn incarnation(&mut self, committed_may_go_back: bool) {
-        self.progress = None;
+        (self.seen, self.progress) = (0, None);
         if committed_may_go_back {
             self.committed.fill(None);
             self.watermarks.fill(None);
@@ -35,6 +38,9 @@ impl Looks {
 
     /// Every record of every partition has had its effect for good.
     pub fn is_drained(&self, oracle: &Oracle) -> bool {
+        if self.seen < oracle.partitions.len() {
+            return false;
+        }
         let last = oracle.partitions.iter().map(|partition| partition.offsets.last().map(|last| Offset(*last)));
         self.committed.iter().zip(last).all(|(committed, last)| *committed >= last)
     }
@@ -43,6 +49,7 @@ impl Looks {
     pub fn look(&mut self, world: &World<'_>, random: &mut Random, sums: &mut Sums, wrong: &mut Vec<String>) {
         sums.looks += 1;
         let status = world.engine.status();
+        self.seen = status.sources.iter().map(|source| source.partitions.len()).sum();
         for partition in status.sources.iter().flat_map(|source| &source.partitions) {
             let nth = partition.partition.0 as usize;
             if let Err(why) = self.partition(world, &world.oracle.partitions[nth], nth, partition) {

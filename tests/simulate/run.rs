@@ -95,7 +95,7 @@ impl Run<'_> {
             self.looks.incarnation(power && !synced);
         }
         drop(listening);
-        if self.report.wrong.is_empty() {
+        if self.report.wrong.is_empty() && self.choices.reads_history {
             finale::history(self.dir, &self.oracle, &self.choices, &mut self.report.sums, &mut self.report.wrong);
         }
         self.report.trace = self.trace.hash();
