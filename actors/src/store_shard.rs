@@ -82,6 +82,7 @@ pub(crate) trait Writer: Sized + 'static {
     type Message: Payload;
     fn head(message: &Self::Message) -> LaneHead;
     fn apply(&mut self, message: &mut Self::Message) -> karst_state::Result<Applied>;
+    fn is_first_try(message: &mut Self::Message) -> bool;
     fn reset_lane(&mut self, lane: LaneId, epoch: u64) -> LanePosition;
     fn freeze(&mut self) -> Option<FrozenCommit>;
     fn committed(&mut self, done: &Committed);
@@ -105,10 +106,13 @@ macro_rules! writer {
         impl Writer for $writer {
             type Message = $message;
             fn head(message: &$message) -> LaneHead {
-                message.0.head
+                message.batch.head
             }
             fn apply(&mut self, message: &mut $message) -> karst_state::Result<Applied> {
-                <$writer>::apply(self, &mut message.0)
+                <$writer>::apply(self, &mut message.batch)
+            }
+            fn is_first_try(message: &mut $message) -> bool {
+                message.is_first_try()
             }
             fn reset_lane(&mut self, lane: LaneId, epoch: u64) -> LanePosition {
                 <$writer>::reset_lane(self, lane, epoch)
@@ -257,6 +261,10 @@ impl<W: Writer> Stage for StoreShard<W> {
             self.finish_commit().await?;
         }
         let head = W::head(message);
+        if !W::is_first_try(message) {
+            self.origins.rewind(head.lane(), head.epoch, "a shard failed on a message");
+            return Ok(());
+        }
         match self.writer.apply(message).map_err(state_error)? {
             Applied::Applied { new, .. } => {
                 reached("store_shard", &self.name, new);

@@ -202,6 +202,7 @@ impl StreamResolver {
             dead_letters: mem::take(&mut events.dead_letters),
             watermark: events.watermarks.last().copied().unwrap_or(events.passage.start),
             lateness,
+            tried: false,
         }
     }
 

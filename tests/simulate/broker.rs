@@ -16,6 +16,9 @@ use tokio::sync::Notify;
 
 use crate::{choices::Choices, random::Random, trace::Trace, workload::Made};
 
+/// Each one makes its partition rewind. Where they come faster than a poison record can be put aside, nothing is ever done.
+const FETCH_ERRORS_MAX: u64 = 20;
+
 /// Clones are the same broker; it outlives the engines that read it.
 #[derive(Clone)]
 pub struct Broker(Arc<Inner>);
@@ -188,7 +191,8 @@ impl Reader {
         self.with(|inner, state, at| {
             let (name, partition) = (inner.settings.name.clone(), self.id());
             let Some(next) = at.next else { return Err(Error::NotStarted { name, partition }) };
-            if inner.fetch_one_in > 0 && state.random.below(inner.fetch_one_in) == 0 {
+            let may_fail = inner.fetch_one_in > 0 && state.errors < FETCH_ERRORS_MAX;
+            if may_fail && state.random.below(inner.fetch_one_in) == 0 {
                 state.errors += 1;
                 at.next = None;
                 inner.trace.note("fetch failed", self.partition as u64);

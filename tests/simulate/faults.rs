@@ -62,7 +62,8 @@ struct State {
     has_ended: bool,
     /// While it is opened, and when it is let be, nothing panics.
     calm: bool,
-    /// The shards have been hurt in this incarnation.
+    /// Every shard has been built in this incarnation, and none has been hurt.
+    whole: bool,
     hurt: bool,
     /// Of each shard, the log up to where it survives a loss of power.
     synced: HashMap<Place, Log>,
@@ -79,6 +80,7 @@ impl Faults {
             end_in: None,
             has_ended: false,
             calm: true,
+            whole: false,
             hurt: false,
             synced: HashMap::new(),
             now_ms: 0,
@@ -89,7 +91,8 @@ impl Faults {
     /// A new incarnation, which ends after so many moments.
     pub fn begin(&self, end_in: Option<u64>) {
         let mut state = self.0.state.lock();
-        (state.end_in, state.has_ended, state.hurt, state.calm) = (end_in, false, false, true);
+        (state.end_in, state.has_ended, state.whole, state.calm) = (end_in, false, false, true);
+        state.hurt = false;
     }
     /// The engine is open.
     pub fn opened(&self) {
@@ -112,9 +115,9 @@ impl Faults {
     pub fn has_ended(&self) -> bool {
         self.0.state.lock().has_ended
     }
-    /// Whether a shard may have been rebuilt in this incarnation.
-    pub fn has_hurt(&self) -> bool {
-        self.0.state.lock().hurt
+    /// Whether a shard may be stopped, or not know its history yet.
+    pub fn is_whole(&self) -> bool {
+        self.0.state.lock().whole
     }
     pub fn done(&self) -> Done {
         self.0.state.lock().done
@@ -144,6 +147,7 @@ impl Faults {
             return Err(io::Error::other("the engine has ended"));
         }
         self.0.trace.note(at.name(), number(place));
+        state.whole |= at == KillPoint::Announced && !state.hurt;
         if at == KillPoint::SyncAfter {
             state.synced.insert(place, disk::log_of(&self.0.dir, place));
         }
@@ -159,14 +163,14 @@ impl Faults {
         }
         if state.wants_panic(at) {
             state.done.panics += 1;
-            state.hurt = true;
+            (state.hurt, state.whole) = (true, false);
             self.0.trace.note("panic", state.done.panics);
             drop(state);
             std::panic::panic_any(Injected);
         }
         if place != Place::Elsewhere && state.wants_disk_fault(place) {
             state.done.disk_faults += 1;
-            state.hurt = true;
+            (state.hurt, state.whole) = (true, false);
             self.0.trace.note("disk fault", number(place));
             return Err(io::Error::other("no space left on device (simulated)"));
         }

@@ -116,7 +116,7 @@ impl Looks {
         let answer = world.engine.query(&request);
         let error = |value: &AnswerValue| value.error.as_ref().filter(|error| error.code != ErrorCode::ResolverNotFound).cloned();
         if let Some(error) = answer.data.iter().find_map(error) {
-            return if world.is_hurt { Ok(()) } else { Err(format!("{error:?}")) };
+            return if !world.is_whole { Ok(()) } else { Err(format!("{error:?}")) };
         }
         if !answer.errors.is_empty() {
             return Err(format!("{:?}", answer.errors));
@@ -130,12 +130,12 @@ impl Looks {
         });
         let (least, most) = (at_least.clone().count() as i64, known.count() as i64);
         let Some(Value::Int(count)) = values.last() else { return Err(format!("no count: {values:?}")) };
-        if *count > most || (*count < least && !world.is_hurt) {
+        if *count > most || (*count < least && world.is_whole) {
             return Err(format!("{count} of {most} records count, and {least} are committed"));
         }
         let newest = at_least.max();
         let Value::Int(serial) = values[0] else {
-            let none = values[0] == &Value::Null && (newest.is_none() || world.is_hurt);
+            let none = values[0] == &Value::Null && (newest.is_none() || !world.is_whole);
             return if none { Ok(()) } else { Err(format!("no value, and {newest:?} is committed")) };
         };
         let Some(write) = writes.iter().find(|write| write.serial == *serial) else {
@@ -145,7 +145,7 @@ impl Looks {
         if before.max() > Some(write) {
             return Err(format!("{write:?} came after a newer one of its partition"));
         }
-        if Some(write) < newest && !world.is_hurt {
+        if Some(write) < newest && world.is_whole {
             return Err(format!("{write:?} is older than {newest:?}, which is committed"));
         }
         if values[1..values.len() - 1] != row(entity, write).iter().collect::<Vec<_>>()[..] {
@@ -169,6 +169,7 @@ pub struct World<'a> {
     pub engine: &'a EngineHandle,
     pub broker: &'a Broker,
     pub oracle: &'a Oracle,
-    /// A shard has failed since the engine was opened: it may be stopped now, and then serves less than it did.
-    pub is_hurt: bool,
+    /// No shard has failed since the engine was opened, and each has told the first partition where it stands. One that is stopped, or
+    /// that has not brought its rows up to its history yet, answers with less than is committed.
+    pub is_whole: bool,
 }

@@ -23,7 +23,13 @@ mod run;
 mod trace;
 mod workload;
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    thread::{self, available_parallelism},
+};
+
+use parking_lot::Mutex;
 
 use faults::Injected;
 use report::{Report, Sums};
@@ -66,16 +72,27 @@ fn whatever_is_done_to_the_engine_it_equals_the_oracle_at_every_step_and_at_the_
         return;
     }
     let (from, seeds) = (number("KARST_SIM_FROM").unwrap_or(0), number("KARST_SIM_SEEDS").unwrap_or(2_000));
-    let (mut sums, mut wrong) = (Sums::default(), Vec::new());
-    for seed in from..from + seeds {
-        let report = run(seed, false);
-        sums.add(&report.sums);
-        if !report.wrong.is_empty() {
-            println!("seed {seed} is wrong: {}\n  replay it with: make simulate SEED={seed}", report.wrong.join("\n  "));
-            wrong.push(seed);
+    let next = AtomicU64::new(from);
+    let (sums, wrong) = (Mutex::new(Sums::default()), Mutex::new(Vec::new()));
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Relaxed);
+            if seed >= from + seeds {
+                return;
+            }
+            let report = run(seed, false);
+            sums.lock().add(&report.sums);
+            if !report.wrong.is_empty() {
+                println!("\nseed {seed} is wrong: {}\n  replay it with: make simulate SEED={seed}", report.wrong.join("\n  "));
+                wrong.lock().push(seed);
+            }
         }
-    }
-    println!("simulate seeds={seeds} wrong={} from={from}{sums}", wrong.len());
+    };
+    // A run never leaves its thread.
+    let threads = number("KARST_SIM_THREADS").map_or_else(|| available_parallelism().map_or(1, usize::from), |count| count as usize);
+    thread::scope(|scope| (0..threads).for_each(|_| _ = scope.spawn(work)));
+    let (sums, wrong) = (sums.into_inner(), wrong.into_inner());
+    println!("\nsimulate seeds={seeds} wrong={} from={from}{sums}", wrong.len());
     assert!(wrong.is_empty(), "wrong seeds: {wrong:?}");
 }
 

@@ -68,7 +68,7 @@ pub struct Oracle {
     pub partitions: Vec<Partition>,
     /// In the order of the logs of their partitions.
     pub writes: BTreeMap<Entity, Vec<Write>>,
-    /// No window is asked for before this: the greatest watermark that there can be.
+    /// No window is asked for before this: the first whole minute that no watermark can pass.
     pub newest: i64,
 }
 
@@ -85,7 +85,8 @@ impl Oracle {
             for record in log {
                 oracle.read(choices, &mut partition, &mut greatest, record);
             }
-            oracle.newest = oracle.newest.max(greatest.unwrap_or(i64::MIN));
+            let greatest = greatest.unwrap_or_default();
+            oracle.newest = oracle.newest.max((greatest + MINUTE - 1).div_euclid(MINUTE) * MINUTE);
             oracle.partitions.push(partition);
         }
         oracle

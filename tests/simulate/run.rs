@@ -165,8 +165,8 @@ impl Run<'_> {
             }
             self.faults.set_time(clock.elapsed().as_millis() as u64);
             self.broker.grow();
-            let is_hurt = self.faults.has_hurt();
-            let world = World { engine: &handle, broker: &self.broker, oracle: &self.oracle, is_hurt };
+            let is_whole = self.faults.is_whole();
+            let world = World { engine: &handle, broker: &self.broker, oracle: &self.oracle, is_whole };
             self.looks.look(&world, &mut self.random, &mut self.report.sums, &mut self.report.wrong);
             if !self.report.wrong.is_empty() {
                 return Ending::Done;
@@ -188,18 +188,10 @@ impl Run<'_> {
             return Ending::Crashed; // it ends with nothing to do, and is compared when it was opened once more
         }
         self.faults.let_be();
-        self.settle(&handle).await;
+        if tokio::time::timeout(TIME_MAX, engine.drain()).await.is_err() {
+            self.report.wrong.push(format!("it is not drained: {:?}", handle.health()));
+        }
         finale::compare(&handle, &self.oracle, &self.choices, &mut self.report.sums, &mut self.report.wrong);
         Ending::Done
-    }
-
-    /// Shards that were just rebuilt come to rest.
-    async fn settle(&self, handle: &karst::EngineHandle) {
-        for _ in 0..100 {
-            if handle.health().healthy {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
     }
 }
