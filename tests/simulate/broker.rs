@@ -142,7 +142,8 @@ impl RunningSource for Broker {
         let partitions = read.map(|(partition, at)| {
             let end = self.0.end(&state, partition);
             let log = &self.0.logs[partition];
-            let next = at.next.map(|next| log.get(next).filter(|_| next < state.there[partition]).map_or(end, |made| made.offset));
+            let next =
+                at.next.map(|next| log.get(next).filter(|_| next < state.there[partition]).map_or(end, |made| made.offset));
             PartitionHealth {
                 partition: PartitionId(partition as i32),
                 paused: false,

@@ -1,6 +1,8 @@
 //! What a seed chooses before anything runs: how the engine is set, what is read, and what is done to it.
 
-use karst::{ByteSize, Durability, EngineSettings, FutureEvents, LateLane, SourceSettings, StoreSettings, TimeSpan};
+use karst::{
+    ByteSize, Durability, EngineSettings, FutureEvents, LateLane, SourceSettings, StoreSettings, TimeSpan, types::KillPoint,
+};
 
 use crate::random::Random;
 
@@ -57,6 +59,22 @@ pub struct Harm {
     pub fetch_one_in: u64,
     /// A fetch takes so many milliseconds at most.
     pub fetch_ms: u64,
+    /// One thing at one moment, the nth time that it comes.
+    pub once: Option<Once>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Once {
+    pub at: KillPoint,
+    pub nth: u64,
+    pub what: What,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum What {
+    Panic,
+    DiskFault,
+    End,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +109,19 @@ impl Choices {
             harm: harm(&mut random, shards),
             reads_history: random.chance(25),
         }
+    }
+
+    /// A short log of several partitions for two shards, to which nothing is done but this.
+    pub fn only(once: Once) -> Self {
+        let mut choices = Self::of(1);
+        choices.engine.store.shards = 2;
+        choices.engine.store.commit_interval = TimeSpan::from_millis(5);
+        (choices.source.late_lane, choices.source.batch_records) = (LateLane::DeadLetter, 3);
+        (choices.partitions, choices.partitions_at_first, choices.records) = (2, 2, 60);
+        (choices.pages, choices.reads_history) = (true, true);
+        let crashes = u64::from(once.what == What::End);
+        choices.harm = Harm { crashes, once: Some(once), ..Harm::default() };
+        choices
     }
 }
 
@@ -127,7 +158,8 @@ fn source(random: &mut Random) -> SourceSettings {
 }
 
 fn harm(random: &mut Random, shards: u16) -> Harm {
-    let some = |random: &mut Random, percent: u64, choices: &[u64]| if random.chance(percent) { random.one_of(choices) } else { 0 };
+    let some =
+        |random: &mut Random, percent: u64, choices: &[u64]| if random.chance(percent) { random.one_of(choices) } else { 0 };
     let from_ms = random.below(200);
     let disk_full = DiskFull {
         from_ms,
@@ -144,5 +176,6 @@ fn harm(random: &mut Random, shards: u16) -> Harm {
         disk_full: random.chance(15).then_some(disk_full),
         fetch_one_in: some(random, 30, &[5, 20]),
         fetch_ms: some(random, 40, &[2, 10, 100]),
+        once: None,
     }
 }

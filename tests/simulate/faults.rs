@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
-    choices::{Choices, DiskFull, Harm, PaceChoices},
+    choices::{Choices, DiskFull, Harm, Once, PaceChoices, What},
     disk::{self, Log},
     random::Random,
     trace::Trace,
@@ -152,23 +152,24 @@ impl Faults {
             state.synced.insert(place, disk::log_of(&self.0.dir, place));
         }
         state.done.commits += u64::from(matches!(at, KillPoint::CommitAfter | KillPoint::FactsAfter));
+        let once = state.once(at);
         if let Some(left) = &mut state.end_in {
             *left = left.saturating_sub(1);
-            if *left == 0 {
-                self.0.trace.note("the end", 0);
-                state.has_ended = true;
-                self.0.ended.notify_one();
-                return Err(io::Error::other("the engine has ended"));
-            }
         }
-        if state.wants_panic(at) {
+        if state.end_in == Some(0) || once == Some(What::End) {
+            self.0.trace.note("the end", 0);
+            state.has_ended = true;
+            self.0.ended.notify_one();
+            return Err(io::Error::other("the engine has ended"));
+        }
+        if state.wants_panic(at) || once == Some(What::Panic) {
             state.done.panics += 1;
             (state.hurt, state.whole) = (true, false);
             self.0.trace.note("panic", state.done.panics);
             drop(state);
             std::panic::panic_any(Injected);
         }
-        if place != Place::Elsewhere && state.wants_disk_fault(place) {
+        if place != Place::Elsewhere && (state.wants_disk_fault(place) || once == Some(What::DiskFault)) {
             state.done.disk_faults += 1;
             (state.hurt, state.whole) = (true, false);
             self.0.trace.note("disk fault", number(place));
@@ -195,6 +196,17 @@ impl Faults {
 }
 
 impl State {
+    /// What is to be done at one moment alone.
+    fn once(&mut self, at: KillPoint) -> Option<What> {
+        let Some(Once { what, nth, .. }) = self.harm.once.as_mut().filter(|once| once.at == at && !self.calm) else {
+            return None;
+        };
+        *nth -= 1;
+        let what = (*nth == 0).then_some(*what)?;
+        self.harm.once = None;
+        Some(what)
+    }
+
     fn wants_panic(&mut self, at: KillPoint) -> bool {
         let opens = matches!(at, KillPoint::FileWritten | KillPoint::FileReplaced) || at <= KillPoint::OpenMade;
         let may = !self.calm && !opens && self.harm.panic_one_in > 0 && self.done.panics < self.harm.panics;

@@ -88,7 +88,10 @@ impl Looks {
         must(now.committed >= self.committed[nth], "what is committed went back")?;
         self.committed[nth] = now.committed;
         let through = oracle.through(now.committed);
-        must(now.committed.is_none_or(|offset| oracle.offsets.get(through.wrapping_sub(1)) == Some(&offset.0)), "no record is there")?;
+        must(
+            now.committed.is_none_or(|offset| oracle.offsets.get(through.wrapping_sub(1)) == Some(&offset.0)),
+            "no record is there",
+        )?;
         must(through <= there, "more is committed than was written")?;
 
         let records = now.outcomes.records as usize;
@@ -114,7 +117,8 @@ impl Looks {
         let request = request.input(format!("{class}.id"), entity.key());
         let request = fields.iter().fold(request, |request, field| request.output(format!("{class}.{field}")));
         let answer = world.engine.query(&request);
-        let error = |value: &AnswerValue| value.error.as_ref().filter(|error| error.code != ErrorCode::ResolverNotFound).cloned();
+        let error =
+            |value: &AnswerValue| value.error.as_ref().filter(|error| error.code != ErrorCode::ResolverNotFound).cloned();
         if let Some(error) = answer.data.iter().find_map(error) {
             return if !world.is_whole { Ok(()) } else { Err(format!("{error:?}")) };
         }

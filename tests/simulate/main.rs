@@ -31,7 +31,9 @@ use std::{
 
 use parking_lot::Mutex;
 
+use choices::{Choices, Once, What};
 use faults::Injected;
+use karst::types::KillPoint;
 use report::{Report, Sums};
 
 fn number(name: &str) -> Option<u64> {
@@ -47,8 +49,12 @@ fn scratch() -> tempfile::TempDir {
 }
 
 fn run(seed: u64, loud: bool) -> Report {
+    run_with(seed, Choices::of(seed), loud)
+}
+
+fn run_with(seed: u64, choices: Choices, loud: bool) -> Report {
     let dir = scratch();
-    run::run(seed, &dir.path().join("state"), loud)
+    run::run(seed, choices, &dir.path().join("state"), loud)
 }
 
 /// Panics that a run is about are not printed.
@@ -89,11 +95,32 @@ fn whatever_is_done_to_the_engine_it_equals_the_oracle_at_every_step_and_at_the_
         }
     };
     // A run never leaves its thread.
-    let threads = number("KARST_SIM_THREADS").map_or_else(|| available_parallelism().map_or(1, usize::from), |count| count as usize);
+    let threads =
+        number("KARST_SIM_THREADS").map_or_else(|| available_parallelism().map_or(1, usize::from), |count| count as usize);
     thread::scope(|scope| (0..threads).for_each(|_| _ = scope.spawn(work)));
     let (sums, wrong) = (sums.into_inner(), wrong.into_inner());
     println!("\nsimulate seeds={seeds} wrong={} from={from}{sums}", wrong.len());
     assert!(wrong.is_empty(), "wrong seeds: {wrong:?}");
+}
+
+/// What a seed may miss: each moment of the path, one after the other.
+#[test]
+fn a_panic_a_disk_fault_or_the_end_at_each_moment_changes_nothing() {
+    hush();
+    let mut done = Sums::default();
+    for at in KillPoint::ALL {
+        for (what, nth) in
+            [What::Panic, What::DiskFault, What::End].into_iter().flat_map(|what| (1..=3).map(move |nth| (what, nth)))
+        {
+            let once = Once { at: *at, nth, what };
+            let report = run_with(nth, Choices::only(once), false);
+            assert!(report.wrong.is_empty(), "{once:?}: {:#?}", report.wrong);
+            done.add(&report.sums);
+        }
+    }
+    println!("\nsimulate moments={}{done}", KillPoint::ALL.len());
+    // Not every moment comes: some are of opening, stopping, flushing.
+    assert!(done.panics > 40 && done.disk_faults > 10 && done.crashes > 40, "too little was done: {done}");
 }
 
 #[test]

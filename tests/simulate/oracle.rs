@@ -76,11 +76,8 @@ impl Oracle {
     pub fn new(choices: &Choices, logs: &[Vec<Made>]) -> Self {
         let mut oracle = Self { partitions: Vec::new(), writes: BTreeMap::new(), newest: i64::MIN };
         for log in logs {
-            let mut partition = Partition {
-                outcomes: vec![Outcomes::default()],
-                watermarks: vec![None],
-                ..Partition::default()
-            };
+            let mut partition =
+                Partition { outcomes: vec![Outcomes::default()], watermarks: vec![None], ..Partition::default() };
             let mut greatest: Option<i64> = None;
             for record in log {
                 oracle.read(choices, &mut partition, &mut greatest, record);

@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use karst::{
     Clock, Durability, Engine, Error, ProcessingTime, TimeSpan,
     runtime::{Host, run_on},
+    types::Retry,
 };
 
 use crate::{
@@ -49,8 +50,7 @@ enum Ending {
 }
 
 /// Everything that happens for this seed, in a directory that is not there yet.
-pub fn run(seed: u64, dir: &Path, loud: bool) -> Report {
-    let choices = Choices::of(seed);
+pub fn run(seed: u64, choices: Choices, dir: &Path, loud: bool) -> Report {
     let trace = Trace::new(loud);
     let logs = workload::logs(seed, &choices);
     let mut random = Random::new(seed ^ 0x5eed);
@@ -78,10 +78,10 @@ impl Run<'_> {
         let mut crashes = self.choices.harm.crashes;
         loop {
             self.report.sums.incarnations += 1;
-            let end_in = (crashes > 0).then(|| 1 + self.random.below(400));
+            let end_in = (crashes > 0 && self.choices.harm.once.is_none()).then(|| 1 + self.random.below(400));
             let ending = self.incarnation(end_in);
             self.trace.note("incarnation over", self.now.as_millis() as u64);
-            if ending == Ending::Done {
+            if ending == Ending::Done || !self.report.wrong.is_empty() {
                 break;
             }
             crashes -= 1;
@@ -139,12 +139,15 @@ impl Run<'_> {
                     return Some(engine);
                 }
                 _ if self.faults.has_ended() => return None,
-                Err(Error::State(_)) => {
+                Err(Error::State(error)) if error.retry() == Retry::Backoff => {
                     // Whoever runs it tries again.
                     self.report.sums.refused_opens += 1;
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
-                Err(other) => panic!("{other}"),
+                Err(other) => {
+                    self.report.wrong.push(format!("it does not open: {other}"));
+                    return None;
+                }
                 Ok(_) => unreachable!("an engine that has not ended was returned"),
             }
         }
@@ -184,7 +187,8 @@ impl Run<'_> {
         let partitions = handle.status().sources.into_iter().flat_map(|source| source.partitions);
         sums.rewinds += partitions.map(|partition| partition.rewinds).sum::<u64>();
         sums.poisoned += handle.topology().stages.iter().map(|stage| stage.poisoned).sum::<u64>();
-        if self.choices.harm.crashes > self.report.sums.crashes && self.random.chance(50) {
+        let crashes_left = self.choices.harm.crashes > self.report.sums.crashes && self.choices.harm.once.is_none();
+        if crashes_left && self.random.chance(50) {
             return Ending::Crashed; // it ends with nothing to do, and is compared when it was opened once more
         }
         self.faults.let_be();

@@ -26,7 +26,8 @@ impl Trace {
 
     pub fn note(&self, what: &str, number: u64) {
         let bytes = what.bytes().chain(number.to_le_bytes());
-        let hash = bytes.fold(self.0.hash.load(Relaxed), |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        let hash =
+            bytes.fold(self.0.hash.load(Relaxed), |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
         self.0.hash.store(hash, Relaxed);
         let step = self.0.steps.fetch_add(1, Relaxed);
         if self.0.loud {

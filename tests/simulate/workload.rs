@@ -2,7 +2,10 @@
 
 use karst::{BrokerTime, EventTime, Offset};
 
-use crate::{choices::{Choices, MINUTE}, random::Random};
+use crate::{
+    choices::{Choices, MINUTE},
+    random::Random,
+};
 
 pub const USERS: u64 = 5;
 pub const PAGES: u64 = 3;
