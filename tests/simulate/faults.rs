@@ -198,9 +198,7 @@ impl Faults {
 impl State {
     /// What is to be done at one moment alone.
     fn once(&mut self, at: KillPoint) -> Option<What> {
-        let Some(Once { what, nth, .. }) = self.harm.once.as_mut().filter(|once| once.at == at && !self.calm) else {
-            return None;
-        };
+        let Once { what, nth, .. } = self.harm.once.as_mut().filter(|once| once.at == at && !self.calm)?;
         *nth -= 1;
         let what = (*nth == 0).then_some(*what)?;
         self.harm.once = None;
