@@ -23,7 +23,7 @@ comma := ,
 # The benchmark of this name, in the profile of everything else
 bench = scripts/setup.sh && $(CARGO) bench --profile dev --bench $(1) -- $(ARGS)
 
-.PHONY: help setup build demo fraud test fmt fmt-check clippy unit doc-test oracle simulation test-kafka crash soak test-registry sql tidy test-demo \
+.PHONY: help setup build demo fraud test fmt fmt-check clippy unit doc-test oracle simulation simulate test-kafka crash soak test-registry sql tidy test-demo \
         bench-ingest bench-query bench-codec bench-windows bench-peers fuzz clean-state
 
 help: ## list the targets
@@ -75,6 +75,13 @@ oracle: ## the flights' independent computation against its pinned figures
 
 simulation: ## the simulated crash schedules; SEEDS=100000 for more of them
 	@scripts/test.sh simulation
+
+simulate: ## the engine itself, simulated on one thread; SEEDS=2000 FROM=0, or SEED=17 alone, step by step; ends with a line of figures
+	@scripts/setup.sh
+	@$(CARGO) test --workspace --test simulate --no-run --quiet && out=$$(mktemp) && \
+	  env $(if $(SEED),KARST_SIM_SEED=$(SEED)) KARST_SIM_SEEDS=$(or $(SEEDS),2000) KARST_SIM_FROM=$(or $(FROM),0) \
+	  cargo test --workspace --test simulate --quiet -- --nocapture --test-threads=1 $(if $(SEED),whatever) | tee $$out; \
+	  result=$${PIPESTATUS[0]}; $(if $(SEED),,grep -E '^simulate seeds=' $$out || result=1;) rm -f $$out; exit $$result
 
 test-kafka: ## tests against a real Apache Kafka, started and stopped for them; TEST=part-of-a-name
 	@scripts/test.sh kafka

@@ -6,14 +6,14 @@
 #
 # environment  CI=true       a skipped step or test fails the run
 #              TEST=name     only tests whose name contains this (unit, doc, kafka, registry, sql); that there is none is a failure
-#              SEEDS=n       how many crash schedules the simulation tries
+#              SEEDS=n       how many seeds the two simulations try (FROM=n: from which on)
 #              KILLS=n       how often the crash harness ends the process (SEED=n: with which choices)
 #              VERBOSE=1     all of cargo's lines, not only what is not ok
 #
 # A test that cannot run here says so by appending a line, what and why, to the file named by KARST_TEST_SKIPPED.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-all_steps=(format clippy build unit doc simulation kafka crash registry sql tidy oracle fraud demo)
+all_steps=(format clippy build unit doc simulation simulate kafka crash registry sql tidy oracle fraud demo)
 steps=("$@")
 [ $# -gt 0 ] || steps=("${all_steps[@]}")
 
@@ -21,6 +21,7 @@ scratch="$(mktemp -d)"
 export KARST_TEST_SKIPPED="$scratch/skipped"
 : >"$KARST_TEST_SKIPPED"
 [ -n "${SEEDS:-}" ] && export KARST_SIM_SEEDS="$SEEDS"
+[ -n "${FROM:-}" ] && export KARST_SIM_FROM="$FROM"
 filter=()
 [ -n "${TEST:-}" ] && filter=("$TEST")
 
@@ -48,7 +49,7 @@ step_unit() {
   local targets name
   targets="$(cargo metadata --no-deps --format-version 1 | python3 -c '
 import json, sys
-own = {"simulation", "kafka", "crash", "registry", "sql", "tidy"}  # these have steps of their own
+own = {"simulation", "simulate", "kafka", "crash", "registry", "sql", "tidy"}  # these have steps of their own
 names = {t["name"] for p in json.load(sys.stdin)["packages"] for t in p["targets"] if "test" in t["kind"]} - own
 print(*sorted(names))')" || return 1
   local selected=(--lib --bins)
@@ -59,6 +60,8 @@ print(*sorted(names))')" || return 1
 step_doc() { cargo test --workspace --no-fail-fast --doc -- "${filter[@]}"; }
 
 step_simulation() { cargo test --workspace --test simulation; }
+
+step_simulate() { cargo test --workspace --test simulate -- --nocapture --test-threads=1; }
 
 with_kafka() { # runs the command behind it while a broker answers
   if ! scripts/kafka.sh install >/dev/null; then
@@ -192,6 +195,7 @@ echo
 echo "=== summary ($(clock $((SECONDS - begin))))"
 printf '%s\n' "${lines[@]}"
 grep -haE '^test .*\.\.\. FAILED' "$scratch"/*.log | sed 's/^/  failed: /'
+grep -haE '^simulate seeds=' "$scratch"/simulate.log 2>/dev/null | sed 's/^/  /'
 grep -haE '^crash kills=' "$scratch"/crash.log 2>/dev/null | sed 's/^/  /'
 [ -f "$scratch/demo.out" ] && grep -aE '^demo records=' "$scratch/demo.out" | sed 's/^/  /'
 while read -r line; do echo "  skipped: $line"; done <"$KARST_TEST_SKIPPED"

@@ -14,7 +14,7 @@ use karst_features::{
     BatchResolver, Catalog, FeatureClass, FeatureSet, IntoStreamResolver, Mistakes, Registry, RegistryBuilder,
     StreamDeclaration, StreamResolver, bind,
 };
-use karst_runtime::{ExitStatus, SystemClock, drain, spawn};
+use karst_runtime::{ExitStatus, Host, SystemClock, drain, spawn};
 use karst_state::{ClassSize, LaneId, ReplayRequest, Store};
 use karst_types::{ByteSize, Clock, SourceId};
 use tokio::sync::Notify;
@@ -76,6 +76,7 @@ pub struct EngineBuilder {
     sources: Vec<Box<dyn Source>>,
     registry: RegistryBuilder,
     resolvers: Vec<Arc<dyn Declared>>,
+    host: Option<Host>,
 }
 
 impl EngineBuilder {
@@ -115,6 +116,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Runs all stages, and the writing of commits, on this one thread instead of several of their own: for small machines, and for
+    /// simulations ([`Host::paced`](karst_runtime::Host::paced)). Threads of sources are theirs.
+    pub fn host(mut self, host: Host) -> Self {
+        self.host = Some(host);
+        self
+    }
+
     /// Checks everything, opens the state directory, and starts reading where it was left. Does not wait for brokers: one
     /// that is not there shows in [`EngineHandle::health`].
     ///
@@ -122,7 +130,7 @@ impl EngineBuilder {
     /// [`Error::Settings`] and [`Error::Declarations`] with all mistakes at once; [`Error::State`] if the directory cannot be
     /// used; [`Error::Source`] if a source is not configured correctly.
     pub async fn start(self) -> Result<Engine> {
-        let Self { dir, settings, clock, sources, registry, resolvers } = self;
+        let Self { dir, settings, clock, sources, registry, resolvers, host } = self;
         let problems = settings.problems();
         if !problems.is_empty() {
             return Err(Error::Settings(problems));
@@ -147,7 +155,8 @@ impl EngineBuilder {
             let settings = SourceSettings::clone(source.settings());
             started.push((settings.with_format(source.resolved_format()), source.kind(), running));
         }
-        let wiring = Arc::new(Wiring::new(settings.clone(), Arc::clone(&catalog), store.clone(), Arc::clone(&clock))?);
+        let wiring = Wiring::new(settings.clone(), Arc::clone(&catalog), store.clone(), Arc::clone(&clock), host)?;
+        let wiring = Arc::new(wiring);
         let mut views = Vec::new();
         for (source, kind, running) in started {
             let id =
@@ -287,6 +296,7 @@ impl Engine {
             sources: Vec::new(),
             registry: Registry::builder(),
             resolvers: Vec::new(),
+            host: None,
         }
     }
 

@@ -122,7 +122,7 @@ impl AnyMessages for NoMessages {
 
 impl Payload for Events {
     fn len(&self) -> usize {
-        self.causes.len()
+        self.outcomes.len() // none, once it was taken apart to be sent on
     }
     fn singles(&mut self) -> Vec<Self> {
         let mut link = self.passage.link;
@@ -163,6 +163,8 @@ pub(crate) struct Resolved {
     /// Of the last record; none of a replay log.
     pub(crate) fingerprint: Option<u64>,
     pub(crate) lateness: Lateness,
+    /// It has been taken apart to be routed, and is not to be routed again.
+    pub(crate) tried: bool,
 }
 
 impl Payload for Resolved {
@@ -175,24 +177,35 @@ impl Payload for Resolved {
 }
 
 /// Hop 4 → 5, for a shard of feature values.
-pub(crate) struct ShardMessage(pub(crate) ShardBatch);
+pub(crate) type ShardMessage = LaneMessage<ShardBatch>;
 /// Hop 4 → 5, for the source shard.
-pub(crate) struct SourceMessage(pub(crate) SourceBatch);
+pub(crate) type SourceMessage = LaneMessage<SourceBatch>;
 
-macro_rules! lane_payload {
-    ($name:ident) => {
-        impl Payload for $name {
-            fn len(&self) -> usize {
-                1 // a lane message is applied whole or not at all; a failure rewinds the partition
-            }
-            fn singles(&mut self) -> Vec<Self> {
-                Vec::new()
-            }
-        }
-    };
+/// A batch that is taken apart when it is applied.
+pub(crate) struct LaneMessage<B> {
+    pub(crate) batch: B,
+    tried: bool,
 }
-lane_payload!(ShardMessage);
-lane_payload!(SourceMessage);
+
+impl<B> LaneMessage<B> {
+    pub(crate) fn new(batch: B) -> Self {
+        Self { batch, tried: false }
+    }
+    /// Once. After an attempt that failed behind it, nobody knows what of the batch is left: a shard that was rebuilt takes the first
+    /// message of an epoch, and would take an empty one for all of its records.
+    pub(crate) fn is_first_try(&mut self) -> bool {
+        !std::mem::replace(&mut self.tried, true)
+    }
+}
+
+impl<B: Send + 'static> Payload for LaneMessage<B> {
+    fn len(&self) -> usize {
+        1 // a lane message is applied whole or not at all; a failure rewinds the partition
+    }
+    fn singles(&mut self) -> Vec<Self> {
+        Vec::new()
+    }
+}
 
 /// A source partition has no data lane: it fetches.
 pub(crate) enum NoData {}

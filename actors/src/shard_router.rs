@@ -87,6 +87,9 @@ impl Stage for ShardRouter {
     type Control = NoControl;
 
     async fn handle(&mut self, batch: &mut Resolved) -> Result<(), StageError> {
+        if std::mem::replace(&mut batch.tried, true) {
+            return self.poison(batch, "it failed on it before").await;
+        }
         let count = self.count;
         let parts =
             (count.get() > 1).then(|| batch.updates.cut(count.get().into(), |hash| usize::from(shard_of(hash, count).0)));
@@ -112,7 +115,7 @@ impl Stage for ShardRouter {
         let closed = |_| StageError::broken("a shard has been stopped");
         for (shard, updates) in self.shards.shards.iter().zip(parts) {
             let credit = Some(Box::new(batch.passage.credit.clone()) as _);
-            shard.send(ShardMessage(ShardBatch { head, updates, stored_at, watermark, credit })).await.map_err(closed)?;
+            shard.send(ShardMessage::new(ShardBatch { head, updates, stored_at, watermark, credit })).await.map_err(closed)?;
             kill_point::here(KillPoint::RoutedOne);
         }
         kill_point::here(KillPoint::RoutedAll);
@@ -128,7 +131,7 @@ impl Stage for ShardRouter {
             replayed,
             credit: Some(Box::new(batch.passage.credit.clone())),
         };
-        self.shards.source.send(SourceMessage(facts)).await.map_err(closed)
+        self.shards.source.send(SourceMessage::new(facts)).await.map_err(closed)
     }
 
     async fn control(&mut self, control: NoControl) -> Result<(), StageError> {

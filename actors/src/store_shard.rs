@@ -8,7 +8,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use karst_runtime::{Mailbox, Payload, Stage, StageError, waiting_for};
+use karst_runtime::{Mailbox, Payload, Stage, StageError, Tasks, waiting_for};
 use karst_state::{
     Applied, CommitWriter, Committed, FrozenCommit, LaneHead, LaneId, LanePosition, ReplayRequest, ShardWriter, SourceWriter,
     Store,
@@ -82,6 +82,7 @@ pub(crate) trait Writer: Sized + 'static {
     type Message: Payload;
     fn head(message: &Self::Message) -> LaneHead;
     fn apply(&mut self, message: &mut Self::Message) -> karst_state::Result<Applied>;
+    fn is_first_try(message: &mut Self::Message) -> bool;
     fn reset_lane(&mut self, lane: LaneId, epoch: u64) -> LanePosition;
     fn freeze(&mut self) -> Option<FrozenCommit>;
     fn committed(&mut self, done: &Committed);
@@ -105,10 +106,13 @@ macro_rules! writer {
         impl Writer for $writer {
             type Message = $message;
             fn head(message: &$message) -> LaneHead {
-                message.0.head
+                message.batch.head
             }
             fn apply(&mut self, message: &mut $message) -> karst_state::Result<Applied> {
-                <$writer>::apply(self, &mut message.0)
+                <$writer>::apply(self, &mut message.batch)
+            }
+            fn is_first_try(message: &mut $message) -> bool {
+                message.is_first_try()
             }
             fn reset_lane(&mut self, lane: LaneId, epoch: u64) -> LanePosition {
                 <$writer>::reset_lane(self, lane, epoch)
@@ -164,6 +168,8 @@ pub(crate) struct ShardPlan<W> {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) commit_interval: TimeSpan,
     pub(crate) metrics: ShardMetrics,
+    /// Where commits are written; `None`: on a thread of their own.
+    pub(crate) tasks: Option<Tasks>,
     /// Whether one was built before.
     pub(crate) built: bool,
 }
@@ -172,7 +178,8 @@ impl<W: Writer> ShardPlan<W> {
     pub(crate) fn build(&mut self) -> Result<StoreShard<W>, StageError> {
         let again = std::mem::replace(&mut self.built, true);
         let writer = (self.open)(&self.store, self.index).map_err(state_error)?;
-        let committer = Committer::start(&self.name, (self.commits)(&self.store, self.index)).map_err(|error| {
+        let commits = (self.commits)(&self.store, self.index);
+        let committer = Committer::start(&self.name, commits, self.tasks.as_ref()).map_err(|error| {
             StageError::broken(format!("could not start the commit thread of {}", self.name)).because(error)
         })?;
         Ok(StoreShard {
@@ -254,6 +261,10 @@ impl<W: Writer> Stage for StoreShard<W> {
             self.finish_commit().await?;
         }
         let head = W::head(message);
+        if !W::is_first_try(message) {
+            self.origins.rewind(head.lane(), head.epoch, "a shard failed on a message");
+            return Ok(());
+        }
         match self.writer.apply(message).map_err(state_error)? {
             Applied::Applied { new, .. } => {
                 reached("store_shard", &self.name, new);

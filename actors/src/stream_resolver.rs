@@ -204,6 +204,7 @@ impl StreamResolver {
             dead_letters: mem::take(&mut events.dead_letters),
             watermark: events.watermarks.last().copied().unwrap_or(events.passage.start),
             lateness,
+            tried: false,
         }
     }
 
@@ -242,6 +243,9 @@ impl Stage for StreamResolver {
     }
 
     async fn poison(&mut self, events: &mut Events, cause: &str) -> Result<(), StageError> {
+        if events.outcomes.is_empty() {
+            return Ok(()); // as above: what failed twice came after its resolvers, and no record is to blame
+        }
         let updates = Updates::new(self.partition.source, events.records.partition());
         let failed = Ran::Failed { reason: Reason::Panicked, error: format!("a resolver panicked: {cause}") };
         let results = events.causes.iter().map(|cause| if cause.is_some() { failed.clone() } else { Ran::NotRun }).collect();

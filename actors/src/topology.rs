@@ -79,12 +79,19 @@ pub(crate) struct Wiring {
     store: Store,
     clock: Arc<dyn Clock>,
     pub(crate) board: HealthBoard,
+    /// The one thread of everything; `None`: there are several.
+    host: Option<Host>,
     workers: Hosts,
     shards: Shards,
     pub(crate) origins: Origins,
     /// The readers of replay logs, by source: each is woken when something is queued.
     replays: Mutex<HashMap<SourceId, Arc<Notify>>>,
     handles: Mutex<Handles>,
+}
+
+/// The one thread of everything, or else one of its own for whoever asks.
+fn own_or(host: Option<&Host>, name: &str) -> io::Result<Host> {
+    host.cloned().map_or_else(|| Host::new(name), Ok)
 }
 
 /// In the order in which they are stopped.
@@ -102,10 +109,14 @@ impl Wiring {
         catalog: Arc<Catalog>,
         store: Store,
         clock: Arc<dyn Clock>,
+        host: Option<Host>,
     ) -> io::Result<Self> {
         let board = HealthBoard::new();
         let origins = Origins::default();
-        let workers = Hosts::new("karst-path", settings.worker_count())?;
+        let workers = match &host {
+            Some(host) => Hosts::one(host.clone()),
+            None => Hosts::new("karst-path", settings.worker_count())?,
+        };
         let spec = |id: String| {
             // A shard is never given up: what it needs is a disk that works again (`docs/semantics.md`, Delivery, Failure).
             let restart = RestartPolicy { intensity: u32::MAX, ..RestartPolicy::default() };
@@ -126,10 +137,12 @@ impl Wiring {
                 clock: Arc::clone(&clock),
                 commit_interval: settings.store.commit_interval,
                 metrics: ShardMetrics::new(&shard.to_string()),
+                tasks: host.as_ref().map(Host::tasks),
                 built: false,
             };
             let (mailbox, inbox) = mailbox(name.as_str(), settings.shard_mailbox);
-            handles.shards.push(spawn_on(&Host::new(&format!("shard-{shard}"))?, inbox, spec(name), move || plan.build()));
+            let thread = own_or(host.as_ref(), &format!("shard-{shard}"))?;
+            handles.shards.push(spawn_on(&thread, inbox, spec(name), move || plan.build()));
             mailboxes.push(mailbox);
         }
         let mut plan = ShardPlan {
@@ -142,12 +155,12 @@ impl Wiring {
             clock: Arc::clone(&clock),
             commit_interval: settings.store.commit_interval,
             metrics: ShardMetrics::new("source"),
+            tasks: host.as_ref().map(Host::tasks),
             built: false,
         };
         let (source, inbox) = mailbox("source shard", settings.shard_mailbox);
-        handles
-            .shards
-            .push(spawn_on(&Host::new("shard-source")?, inbox, spec("source shard".to_owned()), move || plan.build()));
+        let thread = own_or(host.as_ref(), "shard-source")?;
+        handles.shards.push(spawn_on(&thread, inbox, spec("source shard".to_owned()), move || plan.build()));
         let shards = Shards { shards: mailboxes, source };
         Ok(Self {
             settings,
@@ -155,6 +168,7 @@ impl Wiring {
             store,
             clock,
             board,
+            host,
             workers,
             shards,
             origins,
@@ -313,7 +327,7 @@ impl Wiring {
                 gauges: HashMap::new(),
             })
         };
-        let handle = spawn(&Host::new("karst-watch")?, spec, make).1;
+        let handle = spawn(&own_or(self.host.as_ref(), "karst-watch")?, spec, make).1;
         self.handles.lock().supervisors.push(handle);
         Ok(())
     }

@@ -15,13 +15,18 @@ use actix_rt::{Arbiter, ArbiterHandle, System};
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 
+use crate::pace::{Pace, Tasks};
+
 /// One thread that hosts any number of stages. Clones are the same thread; it ends when the last clone and the last
 /// [`StageHandle`](crate::StageHandle) of its stages are gone, or at [`Host::join`].
 ///
 /// Each host is an actix system of its own, because only a system's first arbiter runs on a thread that we may name, and
 /// because two engines in one process then share nothing.
 #[derive(Clone)]
-pub struct Host(Arc<Inner>);
+pub struct Host {
+    inner: Arc<Inner>,
+    pace: Option<Pace>,
+}
 
 struct Inner {
     name: Arc<str>,
@@ -66,35 +71,51 @@ impl Host {
         let system = start.recv().map_err(|_| io::Error::other("the host's thread ended while it started"))??;
         let arbiter = system.arbiter().clone();
         let own = Own { system, thread: Mutex::new(Some(thread)) };
-        Ok(Self(Arc::new(Inner { name: name.into(), arbiter, own: Some(own) })))
+        Ok(Self { inner: Arc::new(Inner { name: name.into(), arbiter, own: Some(own) }), pace: None })
     }
 
     /// The host of the calling thread: inside [`run_on`], inside a stage, or in any actix runtime.
     pub fn current() -> Option<Self> {
         let arbiter = Arbiter::try_current()?;
         let name = thread::current().name().unwrap_or("unnamed").into();
-        Some(Self(Arc::new(Inner { name, arbiter, own: None })))
+        Some(Self { inner: Arc::new(Inner { name, arbiter, own: None }), pace: None })
+    }
+
+    /// The same thread, on which stages that are spawned from now on take their turns as `pace` says. With one host for all
+    /// stages and paused time, it alone decides what happens in which order: a simulation.
+    #[must_use]
+    pub fn paced(&self, pace: Pace) -> Self {
+        Self { inner: Arc::clone(&self.inner), pace: Some(pace) }
+    }
+
+    /// Starts tasks on the host's thread, at its pace.
+    pub fn tasks(&self) -> Tasks {
+        Tasks(self.pace.clone())
+    }
+
+    pub(crate) fn pace(&self) -> Option<&Pace> {
+        self.pace.as_ref()
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.inner.name
     }
 
     pub(crate) fn shared_name(&self) -> &Arc<str> {
-        &self.0.name
+        &self.inner.name
     }
 
     /// Runs `start` on the host's thread; drops it there or here if the host has ended.
     pub(crate) fn run(&self, start: impl FnOnce() + Send + 'static) {
-        self.0.arbiter.spawn_fn(start);
+        self.inner.arbiter.spawn_fn(start);
     }
 
     /// Ends the thread, drops the stages that still run on it ([`ExitStatus::Lost`](crate::ExitStatus)), and waits for it. Blocks:
     /// not for use inside async code, unless its stages have ended. Does nothing on a host that somebody else runs, or on
     /// its own thread.
     pub fn join(&self) {
-        let Some(own) = &self.0.own else { return };
+        let Some(own) = &self.inner.own else { return };
         own.system.stop();
         let thread = own.thread.lock().take();
         if let Some(thread) = thread.filter(|thread| thread.thread().id() != thread::current().id())
@@ -125,6 +146,11 @@ impl Hosts {
     pub fn new(name: &str, count: usize) -> io::Result<Self> {
         let hosts = (0..count.max(1)).map(|index| Host::new(&format!("{name}-{index}"))).collect::<io::Result<Vec<_>>>()?;
         Ok(Self { hosts, turn: AtomicUsize::new(0) })
+    }
+
+    /// One host, handed out each time.
+    pub fn one(host: Host) -> Self {
+        Self { hosts: vec![host], turn: AtomicUsize::new(0) }
     }
 
     /// The next one in turn.

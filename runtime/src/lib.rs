@@ -80,6 +80,9 @@ pub use shutdown::{ExitStatus, Left, drain};
 mod current;
 pub use current::{progress, told_to_stop, waiting_for};
 
+pub mod pace;
+pub use pace::{Pace, Tasks};
+
 mod orders;
 mod shell;
 mod slot;

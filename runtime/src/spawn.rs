@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use actix::{Actor, AsyncContext, Context, fut::wrap_future};
-use futures::{FutureExt, future::LocalBoxFuture};
+use futures::future::LocalBoxFuture;
 
 use crate::{
     ExitStatus, Host, Inbox, Mailbox, Stage, StageError, StageHandle, StageSpec,
@@ -14,6 +14,7 @@ use crate::{
     mailbox::{self, Open},
     metrics::StageMetrics,
     orders::Desk,
+    pace::paced,
     shell::Shell,
     supervisor::Supervised,
 };
@@ -36,7 +37,7 @@ pub fn spawn<S: Stage>(
 pub fn spawn_on<S: Stage>(
     host: &Host,
     inbox: Inbox<S::Message, S::Control>,
-    spec: StageSpec,
+    mut spec: StageSpec,
     factory: impl FnMut() -> Result<S, StageError> + Send + 'static,
 ) -> StageHandle {
     inbox.set_clock(&spec.clock);
@@ -47,17 +48,22 @@ pub fn spawn_on<S: Stage>(
     let metrics = StageMetrics::new(&spec.id);
     let obituary = Obituary(Arc::clone(&vitals));
     let handle = StageHandle::new(Arc::clone(&vitals), host.clone());
+    let pace = host.pace().cloned();
+    if pace.is_some() {
+        spec.yield_after = 0; // each message is a turn
+    }
     host.run(move || {
         let desk = Desk::new(vitals.orders.subscribe());
         let open = Open { data: true, control: true };
         let shell = Shell { inbox, open, desk, vitals, metrics, clock: Arc::clone(&spec.clock) };
+        let id = spec.id.as_str().into();
         let supervised = Supervised::new(shell, spec, factory);
         let life = async move {
             // `run` consumes all there is of the stage, so whoever sees the exit status finds nothing open any more.
             let status = supervised.run().await;
             obituary.0.ended(status);
         };
-        Runner { life: Some(life.boxed_local()) }.start();
+        Runner { life: Some(paced(pace, id, life)) }.start();
     });
     handle
 }

@@ -347,6 +347,7 @@ impl Core {
         };
         let mut state = self.state.lock();
         self.check_writer(generation)?;
+        let unsettled = Unsettled(self);
         assert_eq!(seq, state.version.seq + 1, "commits of {} are numbered without a gap", self.name);
         let mut next = state.clone();
         next.version.seq = seq;
@@ -365,16 +366,17 @@ impl Core {
                 let source = std::io::Error::other("no space left on device").into();
                 return Err(Error::Storage { action: "write", shard: self.name, path: self.path.clone(), source });
             }
-            kill_point::here(before);
-            rocks.write(batch)
+            rocks.moment(before, "write")?;
+            rocks.write(batch)?;
+            rocks.moment(after, "write")
         });
         written.map_err(|error| self.stop(error))?;
-        kill_point::here(after);
         self.make_stable(&mut next, positions).map_err(|error| self.stop(error))?;
         *self.newest.write() = next.version;
         self.oldest_change.store(next.log.oldest, SeqCst);
         self.rows_behind.store(next.rows_behind(), SeqCst);
         *state = next;
+        std::mem::forget(unsettled);
         self.metrics.commits.increment(1);
         self.metrics.commit_seconds.record(self.clock.elapsed().saturating_sub(started).as_secs_f64());
         Ok(state.version)
@@ -392,9 +394,7 @@ impl Core {
             kill_point::here(KillPoint::FlushAfter);
             state.since_flush = 0;
         } else if sync {
-            kill_point::here(KillPoint::SyncBefore);
             self.with_rocks(Rocks::sync)?;
-            kill_point::here(KillPoint::SyncAfter);
         }
         if flush || sync {
             state.since_sync = 0;
@@ -479,6 +479,16 @@ impl Core {
             };
             Ok(())
         })
+    }
+}
+
+/// A commit that is neither known to be written nor known not to be. Dropped by a panic, it stops the shard, which is then opened
+/// again and finds out: going on from what is in memory would give the commit's number a second time.
+struct Unsettled<'a>(&'a Core);
+
+impl Drop for Unsettled<'_> {
+    fn drop(&mut self) {
+        self.0.poison.set("the writing of a commit did not come to its end".to_owned());
     }
 }
 

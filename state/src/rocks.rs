@@ -14,7 +14,7 @@ use rocksdb::{
     WriteOptions, checkpoint::Checkpoint,
 };
 
-use karst_types::{KillPoint, kill_point};
+use karst_types::{KillPoint, ShardId, kill_point, kill_point::Place};
 
 use crate::{
     error::{Error, Result, ShardName},
@@ -82,6 +82,9 @@ impl Shared {
         options.set_enable_blob_gc(true);
         options.set_max_background_jobs(2);
         options.set_max_open_files(512);
+        // A quarter of those is opened ahead. RocksDB would start sixteen threads for it, also where there is one table.
+        options.set_max_file_opening_threads(2);
+        options.set_manifest_preallocation_size(64 << 10); // it lists some hundred tables, and takes 4 MiB otherwise
         options.set_paranoid_checks(true);
         options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
         options.set_track_and_verify_wals_in_manifest(true);
@@ -144,22 +147,41 @@ impl Rocks {
         found.into_iter().map(|value| value.map_err(self.error("read"))).collect()
     }
 
+    /// One of the moments at which a test may make the disk fail.
+    pub(crate) fn moment(&self, at: KillPoint, action: &'static str) -> Result<()> {
+        let place = match self.shard {
+            ShardName::Shard(ShardId(shard)) => Place::Shard(shard),
+            ShardName::Source => Place::SourceShard,
+        };
+        kill_point::at_disk(at, place).map_err(|source| Error::Storage {
+            action,
+            shard: self.shard,
+            path: self.path.clone(),
+            source: source.into(),
+        })
+    }
+
     pub(crate) fn write(&self, batch: WriteBatch) -> Result<()> {
-        let mut options = WriteOptions::default();
-        options.set_sync(self.sync);
-        self.db.write_opt(batch, &options).map_err(self.error("write"))
+        if self.sync {
+            return self.write_synced(batch);
+        }
+        self.db.write(batch).map_err(self.error("write"))
     }
 
     /// As [`Rocks::write`], on stable storage before it returns, whatever the settings say.
     pub(crate) fn write_synced(&self, batch: WriteBatch) -> Result<()> {
         let mut options = WriteOptions::default();
         options.set_sync(true);
-        self.db.write_opt(batch, &options).map_err(self.error("write"))
+        self.moment(KillPoint::SyncBefore, "write")?;
+        self.db.write_opt(batch, &options).map_err(self.error("write"))?;
+        self.moment(KillPoint::SyncAfter, "sync")
     }
 
     /// Makes everything that was written stable.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.db.flush_wal(true).map_err(self.error("sync"))
+        self.moment(KillPoint::SyncBefore, "sync")?;
+        self.db.flush_wal(true).map_err(self.error("sync"))?;
+        self.moment(KillPoint::SyncAfter, "sync")
     }
 
     /// Compacts everything.

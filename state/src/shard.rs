@@ -255,7 +255,8 @@ impl ShardWriter {
     /// Whether so much comes that each row is better written for many updates at once: a commit may then wait for
     /// some `commit_interval`s, unless it must not.
     pub fn is_flooded(&self) -> bool {
-        self.gathered.events >= self.core.settings().commit_events / 16
+        // Never by a commit without updates: it would leave rows behind that no history brings up, and nobody would ever write them.
+        self.gathered.events >= (self.core.settings().commit_events / 16).max(1)
     }
 
     /// Whether a commit is on its way.

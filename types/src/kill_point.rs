@@ -2,11 +2,16 @@
 //!
 //! They are there in every build, so that what is tested is what runs. Unarmed, a moment costs one relaxed load, and there is
 //! one per batch, commit or file, never one per event. Nothing is read here: the command arms a moment at its start, from
-//! `KARST_KILL_AT`.
+//! `KARST_KILL_AT`. A simulation listens instead ([`listen`]): it may panic at a moment, or make the disk fail there.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    cell::RefCell,
+    io,
+    rc::Rc,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 macro_rules! moments {
@@ -101,6 +106,31 @@ struct Armed {
 static IS_ARMED: AtomicBool = AtomicBool::new(false);
 static ARMED: OnceLock<Armed> = OnceLock::new();
 
+/// Whose disk is meant.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Place {
+    /// Of no shard.
+    Elsewhere,
+    /// A shard of feature values.
+    Shard(u16),
+    /// The shard of facts about sources.
+    SourceShard,
+}
+
+/// Is told of every moment that its thread comes by. It may panic. An error makes the disk fail at moments that ask for it
+/// ([`at_disk`]); elsewhere it means nothing.
+pub type Listener = Rc<dyn Fn(KillPoint, Place) -> io::Result<()>>;
+
+thread_local! {
+    static LISTENER: RefCell<Option<Listener>> = const { RefCell::new(None) };
+}
+
+/// Listens to the moments of the calling thread alone; `None` ends that.
+pub fn listen(listener: Option<Listener>) {
+    IS_ARMED.store(true, Ordering::Release);
+    LISTENER.set(listener);
+}
+
 /// Arms a moment, once in the life of a process: `commit_before`, or `commit_before:17` to end at the 17th time.
 ///
 /// # Errors
@@ -129,7 +159,28 @@ fn parse(wanted: &str) -> Result<(KillPoint, u64), String> {
 pub fn here(at: KillPoint) {
     if IS_ARMED.load(Ordering::Relaxed) {
         end_if_armed(at);
+        let _ = tell(at, Place::Elsewhere);
     }
+}
+
+/// The same where the disk of a shard is about to work, or just has: it may be said to fail.
+///
+/// # Errors
+/// What the listener says; never without one.
+#[inline]
+pub fn at_disk(at: KillPoint, place: Place) -> io::Result<()> {
+    if IS_ARMED.load(Ordering::Relaxed) {
+        end_if_armed(at);
+        return tell(at, place);
+    }
+    Ok(())
+}
+
+#[cold]
+fn tell(at: KillPoint, place: Place) -> io::Result<()> {
+    // While a thread ends there is nobody left to be told.
+    let listener = LISTENER.try_with(|listener| listener.borrow().clone()).ok().flatten();
+    listener.map_or(Ok(()), |listener| listener(at, place))
 }
 
 #[cold]
@@ -157,5 +208,23 @@ mod tests {
     #[test]
     fn unarmed_nothing_happens() {
         KillPoint::ALL.iter().for_each(|at| here(*at));
+        assert!(at_disk(KillPoint::SyncBefore, Place::Shard(3)).is_ok());
+    }
+
+    #[test]
+    fn a_listener_hears_its_own_thread_and_may_make_a_disk_fail() {
+        let heard = Rc::<RefCell<Vec<_>>>::default();
+        let own = Rc::clone(&heard);
+        listen(Some(Rc::new(move |at, place| {
+            own.borrow_mut().push((at, place));
+            if place == Place::SourceShard { Err(io::Error::other("no space left on device")) } else { Ok(()) }
+        })));
+        here(KillPoint::Fetched);
+        assert!(at_disk(KillPoint::FactsBefore, Place::SourceShard).is_err());
+        std::thread::spawn(|| here(KillPoint::Judged)).join().unwrap();
+        listen(None);
+        here(KillPoint::Resolved);
+        let expected = [(KillPoint::Fetched, Place::Elsewhere), (KillPoint::FactsBefore, Place::SourceShard)];
+        assert_eq!(*heard.borrow(), expected);
     }
 }

@@ -66,7 +66,7 @@ fn times(point: KillPoint) -> Option<(i64, Duration)> {
         OpenShard | OpenChecked => (4, Duration::from_secs(10)),
         Announced => (6, Duration::from_secs(10)),
         Compacting => (1_000, Duration::from_secs(2)),
-        SyncBefore | SyncAfter => (1, Duration::from_secs(8)),
+        SyncBefore | SyncAfter => (40, Duration::from_secs(8)),
         GroupBefore | GroupAfter => (8, Duration::from_secs(6)),
         StopDrained | StopCommitted => (4, Duration::from_secs(10)),
         Fetched | HandedOn | Judged | ResolvedBatch | RoutedOne | RoutedAll | Applied => (150, Duration::from_secs(4)),
