@@ -223,7 +223,7 @@ mod tests {
         assert!(at_disk(KillPoint::FactsBefore, Place::SourceShard).is_err());
         std::thread::spawn(|| here(KillPoint::Judged)).join().unwrap();
         listen(None);
-        here(KillPoint::Resolved);
+        here(KillPoint::ResolvedBatch);
         let expected = [(KillPoint::Fetched, Place::Elsewhere), (KillPoint::FactsBefore, Place::SourceShard)];
         assert_eq!(*heard.borrow(), expected);
     }
