@@ -132,8 +132,6 @@ pub(crate) struct Core {
     pub(crate) metrics: ShardMetrics,
     pub(crate) clock: Arc<dyn Clock>,
     _lock: Arc<DirLock>, // of the directory; after the database
-    #[cfg(test)]
-    pub(crate) fail_next_write: std::sync::atomic::AtomicBool,
 }
 
 struct Loaded {
@@ -176,8 +174,6 @@ impl Core {
             poison: Poison::default(),
             clock,
             _lock: lock,
-            #[cfg(test)]
-            fail_next_write: false.into(),
         };
         let loaded = core.load(create, None)?;
         core.adopt(loaded, &mut core.state.lock());
@@ -361,11 +357,6 @@ impl Core {
             batch.put(keys::meta("rows"), next.rows.to_le_bytes());
             batch.put(keys::ring(ring::slot(seq)), seq.to_le_bytes());
             batch.put(keys::meta("log"), next.log.encode());
-            #[cfg(test)]
-            if self.fail_next_write.swap(false, SeqCst) {
-                let source = std::io::Error::other("no space left on device").into();
-                return Err(Error::Storage { action: "write", shard: self.name, path: self.path.clone(), source });
-            }
             rocks.moment(before, "write")?;
             rocks.write(batch)?;
             rocks.moment(after, "write")

@@ -236,11 +236,6 @@ impl Store {
         all.filter_map(|core| core.poison.cause().map(|cause| (core.name, cause))).collect()
     }
 
-    /// The next write of a shard fails as if the disk were full.
-    #[cfg(test)]
-    pub(crate) fn fail_next_write(&self, shard: ShardId) {
-        self.core(shard).fail_next_write.store(true, std::sync::atomic::Ordering::SeqCst);
-    }
     #[cfg(test)]
     pub(crate) fn shrink_hot(&self, shard: ShardId, bytes: usize) {
         self.core(shard).hot.set_budget(bytes);
