@@ -9,6 +9,7 @@ mod classes;
 mod declarations;
 mod diagram;
 mod disk_full;
+mod ends_process;
 mod formats;
 mod future;
 mod gaps;
