@@ -19,6 +19,7 @@ mod hello;
 mod late;
 mod late_resolvers;
 mod lost_batch;
+mod old_formats;
 mod one_event;
 mod order;
 mod own_source;
