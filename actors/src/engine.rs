@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 
 use crate::{
     error::{Error, Result},
+    hands::Hands,
     late::ResolverLateness,
     letter_forwarder::Forwarding,
     metrics::ResolverCounts,
@@ -155,7 +156,9 @@ impl EngineBuilder {
             let settings = SourceSettings::clone(source.settings());
             started.push((settings.with_format(source.resolved_format()), source.kind(), running));
         }
-        let wiring = Wiring::new(settings.clone(), Arc::clone(&catalog), store.clone(), Arc::clone(&clock), host)?;
+        let hands = Hands::new(store.in_hand()?, settings.deaths_before_aside);
+        tell_suspects(&hands, &catalog);
+        let wiring = Wiring::new(settings.clone(), Arc::clone(&catalog), store.clone(), Arc::clone(&clock), host, hands)?;
         let wiring = Arc::new(wiring);
         let mut views = Vec::new();
         for (source, kind, running) in started {
@@ -234,6 +237,18 @@ fn reconcile(store: &Store, registry: &Registry) -> Result<Catalog> {
         tracing::info!(%changes, "catalog extended");
     }
     Ok(catalog)
+}
+
+/// The process before this one ended in the middle of something.
+fn tell_suspects(hands: &Hands, catalog: &Catalog) {
+    for lane in hands.notes().suspected_lanes() {
+        let named = catalog.sources().iter().find(|name| catalog.source_id(name) == Some(lane.source));
+        let (source, partition) = (named.map_or("(not read any more)", String::as_str), lane.partition.0);
+        for (first, last) in hands.notes().suspected(lane) {
+            let (first, last) = (first.0, last.0);
+            tracing::warn!(source, partition, first, last, "in hand when the process ended: these records are read one by one");
+        }
+    }
 }
 
 pub(crate) struct SourceView {
@@ -347,6 +362,7 @@ impl Engine {
             .map(|(stage, status)| format!("{stage}: {status:?}"))
             .collect();
         if left.is_empty() {
+            inner.wiring.hands.notes().clear();
             return Ok(());
         }
         Err(Error::Timeout { what: "shutdown", within_s: SHUTDOWN_WITHIN.as_secs_f64(), left: left.join(", ") })

@@ -42,6 +42,8 @@ mod partition;
 
 mod watchdog;
 
+mod hands;
+
 mod dead_letter;
 
 pub mod letters;

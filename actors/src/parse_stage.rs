@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use karst_connectors::{BatchDecoder, DecodedRecord, FutureEvents, LateLane, Unavailable};
+use karst_connectors::{BatchDecoder, Decoded, DecodedRecord, FutureEvents, LateLane, Unavailable};
 use karst_runtime::{LogWatermark, Mailbox, Stage, StageError, Verdict, lateness::lateness, progress, told_to_stop, verdict};
 use karst_state::WatermarkState;
 use karst_types::{
@@ -17,6 +17,7 @@ use karst_types::{
 
 use crate::{
     dead_letter::{Fault, dead_letter},
+    hands::Hand,
     metrics::ParseMetrics,
     partition::Partition,
     protocol::{Events, Fetch, NoControl, NoMessages, Passage, reached},
@@ -33,11 +34,12 @@ pub(crate) struct ParseStage {
     pub(crate) decoder: Box<dyn BatchDecoder>,
     pub(crate) next: Mailbox<Events, NoControl>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) hand: Arc<Hand>,
     pub(crate) metrics: ParseMetrics,
 }
 
 impl ParseStage {
-    fn judge(&self, passage: Passage, records: Records, decoded: karst_connectors::Decoded) -> Events {
+    fn judge(&self, passage: Passage, records: Records, decoded: Decoded) -> Events {
         let settings = &self.partition.settings;
         // A replayed record is judged by the watermark before it in its own partition, and moves none.
         let replay = passage.replay;
@@ -137,9 +139,28 @@ impl ParseStage {
         }
     }
 
+    async fn decode(&mut self, fetch: &Fetch) -> Decoded {
+        let records = &fetch.records;
+        let place = fetch.passage.place(records.get(0).offset(), records.get(records.len() - 1).offset());
+        let refused = if records.len() == 1 { self.hand.refuses(place.0) } else { None };
+        match refused {
+            Some(error) => faults(records, Reason::EndsProcess, &error),
+            None => {
+                let _turn = self.hand.take(place.0, place.1).await;
+                self.decoder.decode(records)
+            }
+        }
+    }
+
     async fn send(&self, events: Events) -> Result<(), StageError> {
         self.next.send(events).await.map_err(|_| StageError::broken("the stream resolver has been stopped"))
     }
+}
+
+/// None of these is a message.
+fn faults(records: &Records, reason: Reason, error: &str) -> Decoded {
+    let events = records.iter().map(|_| DecodedRecord::Fault { reason, error: error.to_owned() });
+    Decoded { messages: Box::new(NoMessages(records.len())), events: events.collect() }
 }
 
 fn too_late(event_time: EventTime, watermark: Option<EventTime>, by: TimeSpan) -> String {
@@ -173,7 +194,7 @@ impl Stage for ParseStage {
         }
         reached(STAGE, &self.partition.label, fetch.records.len());
         self.prepare(&fetch.records).await?;
-        let decoded = self.decoder.decode(&fetch.records);
+        let decoded = self.decode(fetch).await;
         // Nothing panics from here on but for a fault of our own; then the router sees the missing batch, and the partition
         // rewinds.
         let empty = Records::new(fetch.records.source().clone(), fetch.records.partition());
@@ -188,12 +209,7 @@ impl Stage for ParseStage {
     }
 
     async fn poison(&mut self, fetch: &mut Fetch, cause: &str) -> Result<(), StageError> {
-        let events = fetch
-            .records
-            .iter()
-            .map(|_| DecodedRecord::Fault { reason: Reason::Panicked, error: format!("decoding panicked: {cause}") });
-        let decoded =
-            karst_connectors::Decoded { messages: Box::new(NoMessages(fetch.records.len())), events: events.collect() };
+        let decoded = faults(&fetch.records, Reason::Panicked, &format!("decoding panicked: {cause}"));
         let events = self.judge(fetch.passage.clone(), fetch.records.clone(), decoded);
         self.send(events).await
     }

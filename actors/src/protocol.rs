@@ -53,6 +53,11 @@ impl Passage {
     pub(crate) fn attempt(&self) -> u32 {
         self.replay.map_or(1, |replay| replay.attempt)
     }
+
+    /// Where records of these offsets stand in their lane.
+    pub(crate) fn place(&self, first: Offset, last: Offset) -> (Offset, Offset) {
+        self.replay.map_or((first, last), |replay| (replay.seq, replay.seq))
+    }
 }
 
 /// What a batch of a replay log carries.

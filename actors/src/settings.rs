@@ -22,11 +22,26 @@ pub struct EngineSettings {
     pub workers: usize,
     /// A stage that has work and makes no progress for this many seconds is stuck. Default 30.
     pub stuck_after_s: u64,
+    /// A decoder or resolver that has been stuck for this many seconds, and cannot be interrupted, ends the process: the only way to set
+    /// its record aside, after `deaths_before_aside`. Needs something that starts karst again. 0: never, it is named as stuck. Default 0.
+    pub stuck_abort_after_s: u64,
+    /// A record that was alone in hand when the process ended, this many times in a row, is a dead letter (`ends_process`). 0: never.
+    /// Default 3.
+    pub deaths_before_aside: u32,
 }
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { store: StoreSettings::default(), credits: 8, mailbox: 4, shard_mailbox: 16, workers: 0, stuck_after_s: 30 }
+        Self {
+            store: StoreSettings::default(),
+            credits: 8,
+            mailbox: 4,
+            shard_mailbox: 16,
+            workers: 0,
+            stuck_after_s: 30,
+            stuck_abort_after_s: 0,
+            deaths_before_aside: 3,
+        }
     }
 }
 
@@ -44,6 +59,12 @@ impl EngineSettings {
         if self.stuck_after_s == 0 {
             problems.push("stuck_after_s: expected at least 1, got 0".to_owned());
         }
+        if self.stuck_abort_after_s != 0 && self.stuck_abort_after_s < self.stuck_after_s {
+            problems.push(format!(
+                "stuck_abort_after_s: expected 0 (never) or at least stuck_after_s ({}), got {}",
+                self.stuck_after_s, self.stuck_abort_after_s
+            ));
+        }
         problems
     }
 
@@ -52,6 +73,9 @@ impl EngineSettings {
             0 => std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
             count => count,
         }
+    }
+    pub(crate) fn stuck_abort_after(&self) -> Option<Duration> {
+        (self.stuck_abort_after_s > 0).then(|| Duration::from_secs(self.stuck_abort_after_s))
     }
     pub(crate) fn stuck_after(&self) -> Duration {
         Duration::from_secs(self.stuck_after_s)

@@ -11,6 +11,7 @@
 //! - a batch ends exactly where the source shard stands, if it would pass that place;
 //! - where the last record that is applied everywhere is known by its fingerprint, it is read again and compared first: of a log that is
 //!   another one, nothing is applied;
+//! - a record that was in hand when the process ended is a batch of its own;
 //! - what cannot go on without a guess (a gap, another log) stands still, without restarts, until somebody decides.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -24,6 +25,7 @@ use tokio::sync::oneshot;
 use crate::{
     breaker::Breaker,
     error::stage_error,
+    hands::{Hands, suspects_alone},
     metrics::PartitionMetrics,
     partition::{EndSeen, Halt, Partition},
     protocol::{Fetch, Link, NoControl, NoData, PartitionControl, Passage, ShardControl, reached},
@@ -50,6 +52,7 @@ pub(crate) struct SourcePartition {
     pub(crate) running: Arc<dyn RunningSource>,
     pub(crate) store: Store,
     pub(crate) shards: Shards,
+    pub(crate) hands: Arc<Hands>,
     pub(crate) credits: Credits,
     pub(crate) next: Mailbox<Fetch, NoControl>,
     pub(crate) metrics: PartitionMetrics,
@@ -71,6 +74,8 @@ pub(crate) struct Reading {
     ready: VecDeque<Records>,
     /// The record that comes first if the log is still the same, and by what it is known; it is not to be applied again.
     known: Option<(Offset, u64)>,
+    /// From the first to the last record of what was in hand when the process ended: each is a batch of its own.
+    suspected: Vec<(Offset, Offset)>,
 }
 
 impl Reading {
@@ -130,6 +135,7 @@ impl SourcePartition {
             credit: None,
             ready: VecDeque::new(),
             known,
+            suspected: self.hands.notes().suspected(lane),
         });
         Ok(())
     }
@@ -271,7 +277,8 @@ impl Stage for SourcePartition {
                     self.metrics.fetched(&records);
                     let last = records.last_offset().unwrap_or_default();
                     self.partition.fetched(last, reading.reader.lag(), reading.reader.paused());
-                    reading.ready.extend(cut_at(records, reading.cut));
+                    let parts = cut_at(records, reading.cut).flat_map(|part| suspects_alone(part, &reading.suspected));
+                    reading.ready.extend(parts);
                 }
                 Ok(Fetched::EndOfLog { end, finished }) => {
                     self.partition.set_caught_up(EndSeen { offset: end, finished });

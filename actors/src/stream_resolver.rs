@@ -13,10 +13,11 @@ use karst_connectors::{BatchDecoder, Decoded, LateLane};
 use karst_features::{BatchResolver, EventBatch, Ran};
 use karst_runtime::{Mailbox, Stage, StageError};
 use karst_state::Lateness;
-use karst_types::{KillPoint, Outcome, Reason, Records, Updates, kill_point, update::Cause};
+use karst_types::{KillPoint, Outcome, Reason, Records, SourceId, Updates, kill_point, update::Cause};
 
 use crate::{
     dead_letter::{Fault, dead_letter},
+    hands::Hand,
     metrics::ResolverMetrics,
     partition::Partition,
     protocol::{Events, NoControl, Resolved, reached},
@@ -42,6 +43,7 @@ pub(crate) struct StreamResolver {
     pub(crate) decoder: Box<dyn BatchDecoder>,
     pub(crate) next: Mailbox<Resolved, NoControl>,
     pub(crate) metrics: ResolverMetrics,
+    pub(crate) hand: Arc<Hand>,
 }
 
 /// What a resolver did with the events of a batch.
@@ -213,6 +215,13 @@ impl StreamResolver {
     }
 }
 
+/// No resolver runs on these events, and that is why.
+fn refuse(source: SourceId, events: &Events, failed: &Ran) -> Run {
+    let updates = Updates::new(source, events.records.partition());
+    let results = events.causes.iter().map(|cause| if cause.is_some() { failed.clone() } else { Ran::NotRun }).collect();
+    Run { updates, results, tallies: Vec::new(), late: Vec::new() }
+}
+
 /// The events, as resolvers take them.
 fn batch(events: &mut Events) -> EventBatch<'_> {
     EventBatch { messages: &mut *events.messages, records: &events.records, first: events.first, causes: &events.causes }
@@ -232,7 +241,17 @@ impl Stage for StreamResolver {
             return Ok(()); // taken apart by an attempt that was cut off; the router misses it and asks again
         }
         reached(STAGE, &self.partition.label, events.outcomes.len());
-        let run = self.run(events);
+        let last = events.records.get(events.first + events.causes.len() - 1).offset();
+        let place = events.passage.place(events.records.get(events.first).offset(), last);
+        let refused = if events.causes.len() == 1 { self.hand.refuses(place.0) } else { None };
+        let run = match refused {
+            Some(error) => refuse(self.partition.source, events, &Ran::Failed { reason: Reason::EndsProcess, error }),
+            None => {
+                let hand = Arc::clone(&self.hand);
+                let _turn = hand.take(place.0, place.1).await;
+                self.run(events)
+            }
+        };
         let resolved = self.settle(events, run);
         kill_point::here(KillPoint::ResolvedBatch);
         self.send(resolved).await
@@ -246,10 +265,9 @@ impl Stage for StreamResolver {
         if events.outcomes.is_empty() {
             return Ok(()); // as above: what failed twice came after its resolvers, and no record is to blame
         }
-        let updates = Updates::new(self.partition.source, events.records.partition());
         let failed = Ran::Failed { reason: Reason::Panicked, error: format!("a resolver panicked: {cause}") };
-        let results = events.causes.iter().map(|cause| if cause.is_some() { failed.clone() } else { Ran::NotRun }).collect();
-        let resolved = self.settle(events, Run { updates, results, tallies: Vec::new(), late: Vec::new() });
+        let run = refuse(self.partition.source, events, &failed);
+        let resolved = self.settle(events, run);
         self.send(resolved).await
     }
 }

@@ -15,12 +15,13 @@ use karst_runtime::{
     Closed, Credits, HealthBoard, Host, Hosts, Inbox, Mailbox, RestartPolicy, StageError, StageHandle, StageSpec, mailbox,
     spawn, spawn_on,
 };
-use karst_state::{REPLAY, Store};
+use karst_state::{REPLAY, Store, Work};
 use karst_types::{Clock, ShardId, SourceId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
+    hands::Hands,
     letter_forwarder::{Forwarding, LetterForwarder},
     metrics::{LetterMetrics, ParseMetrics, PartitionMetrics, ResolverCounts, ResolverMetrics, ShardMetrics},
     parse_stage::ParseStage,
@@ -83,6 +84,7 @@ pub(crate) struct Wiring {
     host: Option<Host>,
     workers: Hosts,
     shards: Shards,
+    pub(crate) hands: Arc<Hands>,
     pub(crate) origins: Origins,
     /// The readers of replay logs, by source: each is woken when something is queued.
     replays: Mutex<HashMap<SourceId, Arc<Notify>>>,
@@ -110,6 +112,7 @@ impl Wiring {
         store: Store,
         clock: Arc<dyn Clock>,
         host: Option<Host>,
+        hands: Arc<Hands>,
     ) -> io::Result<Self> {
         let board = HealthBoard::new();
         let origins = Origins::default();
@@ -171,6 +174,7 @@ impl Wiring {
             host,
             workers,
             shards,
+            hands,
             origins,
             replays: Mutex::default(),
             handles: Mutex::new(handles),
@@ -182,6 +186,7 @@ impl Wiring {
         let time = Arc::clone(time);
         let (own, running, store, shards) =
             (Arc::clone(partition), Arc::clone(&source.running), self.store.clone(), self.shards.clone());
+        let hands = Arc::clone(&self.hands);
         time.add(Arc::clone(partition));
         self.path(partition, source, "source_partition", move |host, inbox, spec, credits, next| {
             spawn_on(host, inbox, spec, move || {
@@ -191,6 +196,7 @@ impl Wiring {
                     running: Arc::clone(&running),
                     store: store.clone(),
                     shards: shards.clone(),
+                    hands: Arc::clone(&hands),
                     credits: credits.clone(),
                     next: next.clone(),
                     metrics: PartitionMetrics::new(&own),
@@ -254,18 +260,21 @@ impl Wiring {
         let credits = Credits::new(format!("{label} credits"), self.settings.credits);
         let reader = first(&front, at_partition, spec(name), credits, to_parse);
         let (own, decoder, clock) = (Arc::clone(partition), Arc::clone(&source.decoder), Arc::clone(&self.clock));
+        let hand = self.hands.hand(partition.lane(), Work::Decoding);
         let parse_stage = spawn_on(&front, at_parse, spec("parse_stage"), move || {
             let (decoder, metrics) = (decoder(), ParseMetrics::new(&own));
-            let (partition, clock) = (Arc::clone(&own), Arc::clone(&clock));
-            Ok(ParseStage { partition, decoder, next: to_resolver.clone(), clock, metrics })
+            let (partition, clock, hand) = (Arc::clone(&own), Arc::clone(&clock), Arc::clone(&hand));
+            Ok(ParseStage { partition, decoder, next: to_resolver.clone(), clock, hand, metrics })
         });
         let (own, decoder, resolvers, catalog) =
             (Arc::clone(partition), Arc::clone(&source.decoder), Arc::clone(&source.resolvers), Arc::clone(&self.catalog));
         let counts = source.counts.clone();
+        let hand = self.hands.hand(partition.lane(), Work::Resolving);
         let stream_resolver = spawn_on(&back, at_resolver, spec("stream_resolver"), move || {
             let resolvers = resolvers(&catalog).map_err(|mistakes| StageError::broken(mistakes.to_string()))?;
             let metrics = ResolverMetrics::new(&own, &counts);
-            Ok(StreamResolver { partition: Arc::clone(&own), resolvers, decoder: decoder(), next: to_router.clone(), metrics })
+            let (partition, hand) = (Arc::clone(&own), Arc::clone(&hand));
+            Ok(StreamResolver { partition, resolvers, decoder: decoder(), next: to_router.clone(), metrics, hand })
         });
         let (own, count, shards, clock) =
             (Arc::clone(partition), self.store.shards(), self.shards.clone(), Arc::clone(&self.clock));
@@ -310,6 +319,7 @@ impl Wiring {
     pub(crate) fn watchdog(&self, times: Vec<Arc<SourceTime>>, windows: WindowClock) -> io::Result<()> {
         let (board, origins, store) = (self.board.clone(), self.origins.clone(), self.store.clone());
         let (clock, stuck_after) = (Arc::clone(&self.clock), self.settings.stuck_after());
+        let stuck_abort_after = self.settings.stuck_abort_after();
         let spec = StageSpec::new("watchdog", "watchdog", Arc::clone(&clock));
         let make = move || {
             let (board, origins, store, clock) = (board.clone(), origins.clone(), store.clone(), Arc::clone(&clock));
@@ -322,6 +332,7 @@ impl Wiring {
                 store,
                 clock,
                 stuck_after,
+                stuck_abort_after,
                 seen: HashMap::new(),
                 letters: LetterMetrics::new(),
                 gauges: HashMap::new(),

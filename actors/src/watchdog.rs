@@ -4,7 +4,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use karst_runtime::{HealthBoard, Stage, StageError};
+use karst_runtime::{HealthBoard, Stage, StageError, StageHealth, StageState};
 use karst_state::{LaneId, Store};
 use karst_types::{Clock, Offset};
 
@@ -30,6 +30,8 @@ pub(crate) struct Watchdog {
     pub(crate) store: Store,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) stuck_after: Duration,
+    /// After this a decoder or resolver that cannot be interrupted ends the process.
+    pub(crate) stuck_abort_after: Option<Duration>,
     /// What was committed of a partition, and since when it has not moved.
     pub(crate) seen: HashMap<LaneId, (Option<Offset>, Duration)>,
     pub(crate) letters: LetterMetrics,
@@ -39,7 +41,15 @@ pub(crate) struct Watchdog {
 impl Watchdog {
     fn look(&mut self) {
         let now = self.clock.elapsed();
-        self.board.check(now);
+        let stuck = self.board.check(now);
+        if let Some((stage, stuck_for)) = self.stuck_abort_after.and_then(|after| beyond_help(&stuck, now, after)) {
+            tracing::error!(
+                stage,
+                ?stuck_for,
+                "a stage never comes back; the process ends, so that its record can be set aside (stuck_abort_after_s)"
+            );
+            std::process::abort();
+        }
         let sources: Vec<_> = self.times.iter().map(|time| time.look(self.clock.now())).collect();
         self.windows.look(&sources, now);
         for partition in self.origins.partitions() {
@@ -66,6 +76,18 @@ impl Watchdog {
             }
         }
     }
+}
+
+/// A stage that runs code of the user's, and has been stuck for so long although its abort was ordered: its thread is in a call that does
+/// not return. `check` orders the abort as soon as it is stuck, which is long before.
+fn beyond_help(stuck: &[StageHealth], now: Duration, after: Duration) -> Option<(&str, Duration)> {
+    let of_user = stuck.iter().filter(|stage| ["parse_stage", "stream_resolver"].contains(&stage.name));
+    of_user.into_iter().find_map(|stage| match stage.state {
+        StageState::Stuck { since } => {
+            Some((stage.id.as_str(), now.saturating_sub(since))).filter(|(_, stuck)| *stuck >= after)
+        }
+        _ => None,
+    })
 }
 
 /// Whether something of this partition should come to a commit. What waits for a dependency is told by its stage, what has tripped

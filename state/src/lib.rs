@@ -31,6 +31,9 @@ pub use replay::{REPLAY, ReplayEntry, ReplayRequest, Replayed};
 pub mod settings;
 pub use settings::{Durability, StoreSettings};
 
+pub mod in_hand;
+pub use in_hand::{InHand, Work};
+
 pub mod backup;
 pub use backup::restore;
 

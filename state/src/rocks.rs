@@ -38,6 +38,9 @@ pub(crate) struct Shared {
     pub(crate) expires: bool,
     /// Said once, after the declarations are known.
     pub(crate) windows: Arc<OnceLock<Windows>>,
+    /// Counts what [`Rocks::log_syncs`] tells.
+    #[cfg(test)]
+    pub(crate) statistics: bool,
 }
 
 impl Shared {
@@ -45,7 +48,16 @@ impl Shared {
         let cache = Cache::new_lru_cache(shares.cache);
         // Stalling would block the writer of one shard for the sins of another; a flush starts earlier instead.
         let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(shares.memtables, false, cache.clone());
-        Self { cache, buffers, memtable: shares.memtable, memtables_per_flush: 1, expires: false, windows: Arc::default() }
+        Self {
+            cache,
+            buffers,
+            memtable: shares.memtable,
+            memtables_per_flush: 1,
+            expires: false,
+            windows: Arc::default(),
+            #[cfg(test)]
+            statistics: false,
+        }
     }
 
     fn options(&self, create: bool) -> Options {
@@ -104,6 +116,8 @@ pub(crate) struct Rocks {
     shard: ShardName,
     path: PathBuf,
     sync: bool,
+    #[cfg(test)]
+    options: Options,
 }
 
 impl Rocks {
@@ -122,9 +136,22 @@ impl Rocks {
                 if expired { CompactionDecision::Remove } else { CompactionDecision::Keep }
             });
         }
-        let opened = DB::open_cf_with_opts(&shared.options(create), path, [("default", rows)]);
+        #[cfg_attr(not(test), allow(unused_mut))]
+        let mut options = shared.options(create);
+        #[cfg(test)]
+        if shared.statistics {
+            options.enable_statistics();
+        }
+        let opened = DB::open_cf_with_opts(&options, path, [("default", rows)]);
         let db = opened.map_err(|source| translate(shard, path, "open", source))?;
-        Ok(Self { db, shard, path: path.to_owned(), sync })
+        Ok(Self {
+            db,
+            shard,
+            path: path.to_owned(),
+            sync,
+            #[cfg(test)]
+            options,
+        })
     }
 
     fn error(&self, action: &'static str) -> impl Fn(rocksdb::Error) -> Error + '_ {
@@ -184,6 +211,11 @@ impl Rocks {
         self.moment(KillPoint::SyncAfter, "sync")
     }
 
+    /// How often log files have been synced.
+    #[cfg(test)]
+    pub(crate) fn log_syncs(&self) -> u64 {
+        self.options.get_ticker_count(rocksdb::statistics::Ticker::WalFileSynced)
+    }
     /// Compacts everything.
     #[cfg(test)]
     pub(crate) fn compact(&self) {

@@ -8,6 +8,7 @@ use crate::{
     commit::CommitWriter,
     core::{Core, Place},
     error::{Error, Result, ShardName},
+    in_hand::InHand,
     lane::LaneId,
     layout::Layout,
     reader::{ShardReader, StoreReader},
@@ -211,6 +212,14 @@ impl Store {
     /// Of the disk, or if the source shard is stopped; try later.
     pub fn note_begun(&self, lane: LaneId, from: Offset) -> Result<()> {
         self.inner.source_state.note_begun(&self.inner.source, lane, from)
+    }
+
+    /// What was in hand when the last process ended, and where this one notes it. Once, before anything is read.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn in_hand(&self) -> Result<InHand> {
+        InHand::open(self.dir(), |lane| self.restart_point(lane).after)
     }
 
     /// The offset up to which every shard has committed a partition: what may be told to the broker (I9). `None`: nothing.

@@ -55,18 +55,18 @@ fn on_visit(login: Login) -> Updates![Visitor::id, Visitor::status, Visitor::att
     updates!(login.user, login.status, login.attempts)
 }
 
-const MINUTE: i64 = 60_000_000;
+pub(crate) const MINUTE: i64 = 60_000_000;
 /// 2023-11-14T22:00:00Z
 const START: i64 = 1_699_999_200_000_000;
 
-struct Told {
+pub(crate) struct Told {
     user: u64,
     failed: bool,
     attempts: i64,
-    at: i64,
+    pub(crate) at: i64,
 }
 
-fn told(seed: u64, count: usize) -> Vec<Told> {
+pub(crate) fn told(seed: u64, count: usize) -> Vec<Told> {
     let mut random = Random::new(seed);
     let event = |nth: usize| Told {
         user: random.below(4),
@@ -78,7 +78,13 @@ fn told(seed: u64, count: usize) -> Vec<Told> {
     (0..count).map(event).collect()
 }
 
-async fn send(source: &MemorySource, events: &[Told]) {
+/// An engine with all of these classes.
+pub(crate) async fn start(dir: &std::path::Path, source: &MemorySource) -> karst::Result<Engine> {
+    let builder = Engine::builder(dir).settings(small()).source(source.clone());
+    builder.resolver(on_login).resolver(on_visit).start().await
+}
+
+pub(crate) async fn send(source: &MemorySource, events: &[Told]) {
     for Told { user, failed, attempts, at } in events {
         let status = if *failed { "failed" } else { "ok" };
         let at = EventTime(*at);
@@ -117,7 +123,7 @@ fn naive(events: &[Told], user: u64, now: i64) -> Vec<(&'static str, Value)> {
 }
 
 #[track_caller]
-fn check(engine: &Engine, events: &[Told], now: i64) {
+pub(crate) fn check(engine: &Engine, events: &[Told], now: i64) {
     for user in 0..4 {
         let expected = naive(events, user, now);
         let request = QueryRequest { now: Some(EventTime(now)), ..QueryRequest::new() }.input(User::id, format!("u{user}"));
@@ -214,6 +220,27 @@ fn open_visit(events: &[Told], user: u64, gap: i64, now: i64, of: impl Fn(&Told)
     visit
 }
 
+/// Every session of every user at `now`, walked through one by one.
+#[track_caller]
+pub(crate) fn check_visits(engine: &Engine, known: &[Told], now: i64) {
+    for user in 0..4 {
+        let visit = open_visit(known, user, 20 * MINUTE, now, |_| true);
+        let latest: Vec<_> = visit.iter().rev().take(3).map(|event| Value::Int(event.attempts)).collect();
+        let failed = open_visit(known, user, 45 * MINUTE, now, |event| event.failed);
+        let expected = [
+            ("visitor.visit__all__", Value::Int(visit.len() as i64)),
+            ("visitor.latest__all__", if latest.is_empty() { Value::Null } else { Value::List(latest) }),
+            ("visitor.failed__all__", Value::Int(failed.iter().map(|event| event.attempts).sum())),
+        ];
+        let request = QueryRequest { now: Some(EventTime(now)), ..QueryRequest::new() }.input(Visitor::id, format!("u{user}"));
+        let request = expected.iter().fold(request, |request, (name, _)| request.output(*name));
+        let answer = engine.handle().query(&request);
+        assert!(answer.errors.is_empty(), "{:?}", answer.errors);
+        let got: Vec<_> = answer.data.iter().map(|value| (value.field.as_str(), value.value.clone())).collect();
+        assert_eq!(got, expected, "u{user} at {}", EventTime(now));
+    }
+}
+
 #[test]
 fn sessions_equal_a_naive_walk_at_any_minute_also_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
@@ -221,25 +248,6 @@ fn sessions_equal_a_naive_walk_at_any_minute_also_after_a_restart() {
     let mut events = told(11, 3_000);
     events.iter_mut().enumerate().for_each(|(nth, event)| event.at += (nth as i64 / 60) * 37 * MINUTE);
     let source = MemorySource::json("logins");
-    let check = |engine: &Engine, known: &[Told], now: i64| {
-        for user in 0..4 {
-            let visit = open_visit(known, user, 20 * MINUTE, now, |_| true);
-            let latest: Vec<_> = visit.iter().rev().take(3).map(|event| Value::Int(event.attempts)).collect();
-            let failed = open_visit(known, user, 45 * MINUTE, now, |event| event.failed);
-            let expected = [
-                ("visitor.visit__all__", Value::Int(visit.len() as i64)),
-                ("visitor.latest__all__", if latest.is_empty() { Value::Null } else { Value::List(latest) }),
-                ("visitor.failed__all__", Value::Int(failed.iter().map(|event| event.attempts).sum())),
-            ];
-            let request =
-                QueryRequest { now: Some(EventTime(now)), ..QueryRequest::new() }.input(Visitor::id, format!("u{user}"));
-            let request = expected.iter().fold(request, |request, (name, _)| request.output(*name));
-            let answer = engine.handle().query(&request);
-            assert!(answer.errors.is_empty(), "{:?}", answer.errors);
-            let got: Vec<_> = answer.data.iter().map(|value| (value.field.as_str(), value.value.clone())).collect();
-            assert_eq!(got, expected, "u{user} at {}", EventTime(now));
-        }
-    };
     karst::run(async {
         for (round, part) in [&events[..1_700], &events[1_700..]].into_iter().enumerate() {
             let engine =
@@ -249,7 +257,7 @@ fn sessions_equal_a_naive_walk_at_any_minute_also_after_a_restart() {
             let known = &events[..if round == 0 { 1_700 } else { 3_000 }];
             let newest = known.iter().map(|event| event.at).max().unwrap();
             for minute in [0, 1, 9, 19, 20, 21, 44, 45, 46, 3_000] {
-                check(&engine, known, newest + minute * MINUTE);
+                check_visits(&engine, known, newest + minute * MINUTE);
             }
             engine.shutdown().await?;
         }

@@ -141,6 +141,7 @@ fn engine(random: &mut Random, shards: u16) -> EngineSettings {
         shard_mailbox: random.one_of(&[1, 3, 16]),
         workers: 1,
         stuck_after_s: 30,
+        ..EngineSettings::default()
     }
 }
 

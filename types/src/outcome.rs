@@ -53,11 +53,13 @@ pub enum Reason {
     ParseFailed,
     /// Further ahead of its record than `max_future_skew`, of a source that does not keep such events.
     Future,
+    /// The process ended again and again while this record alone was in hand.
+    EndsProcess,
 }
 
 impl Reason {
     /// All of them, in the order of their codes.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Empty,
         Self::TooLarge,
         Self::NotUtf8,
@@ -73,6 +75,7 @@ impl Reason {
         Self::Late,
         Self::ParseFailed,
         Self::Future,
+        Self::EndsProcess,
     ];
 
     /// Whether a letter with this reason is among the dead records. A late record is kept only for someone to look at: it was
@@ -99,6 +102,7 @@ impl Reason {
             Self::Late => "late",
             Self::ParseFailed => "parse_failed",
             Self::Future => "future",
+            Self::EndsProcess => "ends_process",
         }
     }
 

@@ -7,6 +7,7 @@ mod history;
 mod hot_and_cold;
 mod letters;
 mod poison;
+mod power;
 mod recovery;
 mod sessions;
 mod wal_damage;
