@@ -57,6 +57,12 @@ struct Trouble {
     topic_was_missing: bool,
 }
 
+/// What may be read ahead of each of so many partitions, in bytes.
+fn read_ahead(settings: &SourceSettings, partitions: usize) -> usize {
+    let share = settings.memory.bytes() / 2 / partitions.max(1);
+    settings.buffer_bytes.bytes().min(share).max(1)
+}
+
 #[derive(Default)]
 pub(super) struct Asks {
     pub(super) partitions: Vec<oneshot::Sender<Vec<PartitionId>>>,
@@ -97,16 +103,19 @@ impl Shared {
 
     pub(super) fn slot_or_new(&self, partition: PartitionId) -> Arc<Slot> {
         let new = || {
-            let limit = self.settings.buffer_bytes.bytes();
             Arc::new(Slot {
-                handoff: Handoff::new(self.settings.name.clone(), partition, limit),
+                handoff: Handoff::new(self.settings.name.clone(), partition, self.settings.buffer_bytes.bytes()),
                 commit: AtomicI64::new(-1),
                 restart: AtomicBool::new(false),
                 quiet: AtomicBool::new(true),
                 silence: AtomicU32::new(0),
             })
         };
-        self.slots.write().entry(partition.0).or_insert_with(new).clone()
+        let mut slots = self.slots.write();
+        let slot = slots.entry(partition.0).or_insert_with(new).clone();
+        let share = read_ahead(&self.settings, slots.len());
+        slots.values().for_each(|slot| slot.handoff.set_limit(share));
+        slot
     }
 
     pub(super) fn stopped(&self) -> bool {
