@@ -95,7 +95,7 @@ pub fn run(servers: &str) -> Figures {
     process.serves_within(WITHIN).expect("it serves");
     loop {
         let status = process.page("/v1/status").unwrap();
-        let outcomes = &status["sources"][0]["outcomes"];
+        let outcomes = &status["outcomes"];
         if outcomes["records"].as_u64() == Some(RECORDS + LARGE) {
             assert_eq!(outcomes["applied"].as_u64(), Some(RECORDS + LARGE), "{outcomes}");
             break;

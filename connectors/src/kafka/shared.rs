@@ -252,3 +252,17 @@ impl Asks {
         self.partitions.is_empty() && self.bounds.is_empty() && self.explain.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_partitions_share_what_few_have_to_themselves() {
+        let mut settings = SourceSettings::new("clicks");
+        let of = |settings: &SourceSettings, partitions: usize| read_ahead(settings, partitions) as u64;
+        assert_eq!([1, 8, 16, 100].map(|partitions| of(&settings, partitions)), [8 << 20, 8 << 20, 4 << 20, (64 << 20) / 100]);
+        settings.memory = karst_types::ByteSize(10);
+        assert_eq!(of(&settings, 100), 1, "something, so that a record comes through");
+    }
+}
