@@ -14,7 +14,7 @@ use karst_features::{
     BatchResolver, Catalog, FeatureClass, FeatureSet, IntoStreamResolver, Mistakes, Registry, RegistryBuilder,
     StreamDeclaration, StreamResolver, bind,
 };
-use karst_runtime::{ExitStatus, Host, SystemClock, drain, spawn};
+use karst_runtime::{Budget, ExitStatus, Host, SystemClock, drain, spawn};
 use karst_state::{ClassSize, LaneId, ReplayRequest, Store};
 use karst_types::{ByteSize, Clock, SourceId};
 use tokio::sync::Notify;
@@ -182,6 +182,7 @@ impl EngineBuilder {
                     Ok(bound)
                 }),
                 counts: counts.clone(),
+                budget: Budget::new(format!("memory of {}", source.name), source.memory.bytes() / 2),
             });
             // What was queued before a stop goes on.
             let after = store.restart_point(LaneId::replay(id)).after;

@@ -17,7 +17,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use karst_connectors::{Error as SourceError, Fetched, PartitionReader, RunningSource};
-use karst_runtime::{Credit, Credits, Mailbox, Stage, StageError, waiting_for};
+use karst_runtime::{Budget, Credit, Credits, Mailbox, Stage, StageError, waiting_for};
 use karst_state::{LaneId, Store, WatermarkState};
 use karst_types::{KillPoint, Offset, Records, Retry, kill_point};
 use tokio::sync::oneshot;
@@ -54,6 +54,8 @@ pub(crate) struct SourcePartition {
     pub(crate) shards: Shards,
     pub(crate) hands: Arc<Hands>,
     pub(crate) credits: Credits,
+    /// What batches of all partitions of the source may take on their way.
+    pub(crate) budget: Budget,
     pub(crate) next: Mailbox<Fetch, NoControl>,
     pub(crate) metrics: PartitionMetrics,
     /// `None`: an epoch must begin before anything is read.
@@ -301,10 +303,13 @@ impl Stage for SourcePartition {
         // Room first, then the batch: this future may be dropped while it waits, and nothing may be lost by that.
         self.partition.set_held_up(true);
         self.next.room().await.map_err(|_| StageError::broken("the parse stage has been stopped"))?;
+        let bytes = reading.ready.front().map_or(0, Records::cost);
+        let share = self.budget.take(bytes).await;
         let credit = match reading.credit.take() {
             Some(credit) => credit,
             None => self.credits.acquire().await,
         };
+        let credit = credit.with(share);
         self.partition.set_held_up(false);
         if let Some(records) = reading.ready.pop_front() {
             let through = records.last_offset().unwrap_or_default();

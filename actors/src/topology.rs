@@ -12,7 +12,7 @@ use std::{collections::HashMap, io, sync::Arc};
 use karst_connectors::{RunningSource, SourceSettings};
 use karst_features::{BatchResolver, Catalog, Mistakes};
 use karst_runtime::{
-    Closed, Credits, HealthBoard, Host, Hosts, Inbox, Mailbox, RestartPolicy, StageError, StageHandle, StageSpec, mailbox,
+    Budget, Closed, Credits, HealthBoard, Host, Hosts, Inbox, Mailbox, RestartPolicy, StageError, StageHandle, StageSpec, mailbox,
     spawn, spawn_on,
 };
 use karst_state::{REPLAY, Store, Work};
@@ -68,6 +68,8 @@ pub(crate) struct SourcePlan {
     pub(crate) resolvers: MakeResolvers,
     /// By name, in the same order.
     pub(crate) counts: Vec<(String, Arc<ResolverCounts>)>,
+    /// Bytes of records that may be on the way to the shards.
+    pub(crate) budget: Budget,
 }
 
 /// Binds the resolvers of a source; each stage has its own.
@@ -186,7 +188,7 @@ impl Wiring {
         let time = Arc::clone(time);
         let (own, running, store, shards) =
             (Arc::clone(partition), Arc::clone(&source.running), self.store.clone(), self.shards.clone());
-        let hands = Arc::clone(&self.hands);
+        let (hands, budget) = (Arc::clone(&self.hands), source.budget.clone());
         time.add(Arc::clone(partition));
         self.path(partition, source, "source_partition", move |host, inbox, spec, credits, next| {
             spawn_on(host, inbox, spec, move || {
@@ -198,6 +200,7 @@ impl Wiring {
                     shards: shards.clone(),
                     hands: Arc::clone(&hands),
                     credits: credits.clone(),
+                    budget: budget.clone(),
                     next: next.clone(),
                     metrics: PartitionMetrics::new(&own),
                     reading: None,

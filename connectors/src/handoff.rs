@@ -18,18 +18,12 @@ use tokio::sync::Notify;
 
 use crate::{Error, Fetched, LogBounds, PartitionHealth, Result};
 
-/// What a record costs beside its bytes (its head in [`Records`]), so that a limit in bytes bounds empty records, too.
-pub(crate) const RECORD_OVERHEAD: usize = 40;
 const UNKNOWN: i64 = -1;
-
-pub(crate) fn cost(records: &Records) -> usize {
-    records.bytes() + records.len() * RECORD_OVERHEAD
-}
 
 pub(crate) struct Handoff {
     pub(crate) source: SourceName,
     pub(crate) partition: PartitionId,
-    limit: usize,
+    limit: AtomicUsize,
     state: Mutex<State>,
     readable: Notify,
     room: Condvar,
@@ -62,7 +56,7 @@ impl Handoff {
         Self {
             source,
             partition,
-            limit,
+            limit: AtomicUsize::new(limit),
             state: Mutex::default(),
             readable: Notify::new(),
             room: Condvar::new(),
@@ -88,7 +82,7 @@ impl Handoff {
             return false;
         }
         if let Fetched::Records(records) = &item {
-            self.buffered.fetch_add(cost(records), Relaxed);
+            self.buffered.fetch_add(records.cost(), Relaxed);
         } else if matches!(state.queue.back(), Some(Fetched::EndOfLog { .. })) {
             state.queue.pop_back(); // the newer end replaces one that nobody has looked at
         }
@@ -108,16 +102,23 @@ impl Handoff {
         }
     }
 
+    /// Bytes above which nothing more is fetched.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit.load(Relaxed)
+    }
+    pub(crate) fn set_limit(&self, bytes: usize) {
+        self.limit.store(bytes, Relaxed);
+    }
     pub(crate) fn is_full(&self) -> bool {
-        self.buffered.load(Relaxed) >= self.limit
+        self.buffered.load(Relaxed) >= self.limit()
     }
     /// Half empty: the point at which fetching starts again. The gap keeps pausing rare.
     pub(crate) fn has_room(&self) -> bool {
-        self.buffered.load(Relaxed) <= self.limit / 2
+        self.buffered.load(Relaxed) <= self.limit() / 2
     }
     /// Nearly empty: its reader may soon have nothing to do.
     pub(crate) fn is_hungry(&self) -> bool {
-        self.buffered.load(Relaxed) <= self.limit / 8
+        self.buffered.load(Relaxed) <= self.limit() / 8
     }
 
     /// Blocks the calling thread while full; `false` when the reader has moved on. Only for threads of their own.
@@ -210,7 +211,7 @@ impl Handoff {
         if let Some(item) = state.queue.pop_front() {
             match &item {
                 Fetched::Records(records) => {
-                    self.buffered.fetch_sub(cost(records), Relaxed);
+                    self.buffered.fetch_sub(records.cost(), Relaxed);
                     if let Some(last) = records.last_offset() {
                         self.next.store(last.next().0, Relaxed);
                     }

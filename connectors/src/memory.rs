@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use crate::{
     BoxFuture, Error, Fetched, HealthState, LogBounds, PartitionHealth, PartitionReader, Result, RunningSource, Source,
-    SourceHealth, SourceSettings, StartAt, handoff::RECORD_OVERHEAD, settings::source_setters,
+    SourceHealth, SourceSettings, StartAt, settings::source_setters,
 };
 
 /// A source whose records are sent by the program itself.
@@ -169,7 +169,7 @@ impl MemorySource {
                 if state.finished {
                     return Err(refuse("it is finished"));
                 }
-                let bytes = RECORD_OVERHEAD + key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
+                let bytes = karst_types::record::OVERHEAD + key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
                 if state.bytes + bytes > state.bytes_max {
                     return Err(refuse("its log is full (log_bytes)"));
                 }

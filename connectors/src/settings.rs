@@ -139,6 +139,10 @@ pub struct SourceSettings {
     pub batch_linger: TimeSpan,
     /// What is read ahead of the reader, per partition; fetching stops above it and starts again at half. Default 8 MiB.
     pub buffer_bytes: ByteSize,
+    /// What records may take from being read ahead until they are applied, of all partitions together: half of it for what is read ahead
+    /// (each partition has its share, if that is less than `buffer_bytes`), half for what is on the way to the shards. A partition
+    /// always has room for one record, however large. Default 128 MiB.
+    pub memory: ByteSize,
     /// Where to start when no position is stored.
     pub start: StartAt,
     problems: Vec<String>,
@@ -165,6 +169,7 @@ impl SourceSettings {
             batch_bytes: ByteSize::mib(1),
             batch_linger: TimeSpan::from_millis(5),
             buffer_bytes: ByteSize::mib(8),
+            memory: ByteSize::mib(128),
             start: StartAt::Earliest,
             problems: Vec::new(),
         }
@@ -237,6 +242,7 @@ impl SourceSettings {
             "batch_linger must lie between 0 and 10s",
         );
         require((1..=1 << 32).contains(&self.buffer_bytes.0), "buffer_bytes must lie between 1B and 4GiB");
+        require((1..=1 << 40).contains(&self.memory.0), "memory must lie between 1B and 1TiB");
         problems.extend(self.format.problems());
         problems
     }
@@ -398,6 +404,12 @@ macro_rules! source_setters {
         #[must_use]
         pub fn buffer_bytes(mut self, bytes: impl $crate::settings::IntoByteSize) -> Self {
             self.$settings.size("buffer_bytes", bytes, |settings, size| settings.buffer_bytes = size);
+            self
+        }
+        /// What records may take from being read ahead until they are applied, of all partitions together.
+        #[must_use]
+        pub fn memory(mut self, bytes: impl $crate::settings::IntoByteSize) -> Self {
+            self.$settings.size("memory", bytes, |settings, size| settings.memory = size);
             self
         }
         /// Where to start when no position is stored.

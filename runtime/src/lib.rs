@@ -60,7 +60,7 @@ pub mod mailbox;
 pub use mailbox::{Inbox, Mailbox, mailbox};
 
 pub mod credits;
-pub use credits::{Credit, Credits};
+pub use credits::{Budget, Credit, Credits, Share};
 
 pub mod restart;
 pub use restart::{Backoff, Escalated, RestartPolicy};

@@ -4,7 +4,7 @@ mod common;
 
 use common::virtual_time;
 use futures::poll;
-use karst_runtime::Credits;
+use karst_runtime::{Budget, Credits};
 
 #[test]
 fn the_credit_after_the_last_waits_until_one_comes_back() {
@@ -56,5 +56,26 @@ fn a_cancelled_wait_takes_no_credit_with_it_and_the_next_in_line_gets_it() {
         assert!(credits.try_acquire().is_none(), "who waits comes first");
         assert!(poll!(&mut patient).is_ready());
         assert_eq!(credits.available(), 1, "the credit of the finished wait was dropped with it");
+    });
+}
+
+#[test]
+fn bytes_come_back_with_the_last_part_of_a_batch_and_more_than_there_are_is_all_of_them() {
+    virtual_time(async {
+        let (budget, credits) = (Budget::new("bytes", 10 << 10), Credits::new("credits", 8));
+        let small = credits.acquire().await.with(budget.take(3 << 10).await);
+        let part = small.clone();
+        let mut large = Box::pin(budget.take(1 << 30));
+        assert!(poll!(&mut large).is_pending(), "it waits until nothing else is there");
+        let mut next = Box::pin(budget.take(1));
+        assert!(poll!(&mut next).is_pending(), "first come, first served");
+        drop(small);
+        assert!(poll!(&mut large).is_pending());
+        drop(part);
+        let large = large.await;
+        assert_eq!(budget.available(), 0);
+        drop(large);
+        drop(next.await);
+        assert_eq!((budget.available(), credits.available()), (10 << 10, 8));
     });
 }

@@ -23,6 +23,9 @@ struct Head {
     headers_len: u32, // length-prefixed name/value pairs, after key and value
 }
 
+/// Bytes that a record takes beside its own: its head in [`Records`], about.
+pub const OVERHEAD: usize = 40;
+
 /// A batch of records of one partition, in the order of their offsets.
 #[derive(Clone, Debug)]
 pub struct Records {
@@ -124,6 +127,10 @@ impl Records {
     /// Bytes of keys, values and headers.
     pub fn bytes(&self) -> usize {
         self.arena.len()
+    }
+    /// Bytes that the batch takes: a limit in these bounds empty records, too.
+    pub fn cost(&self) -> usize {
+        self.bytes() + self.len() * OVERHEAD
     }
     /// Offset of the first record.
     pub fn first_offset(&self) -> Option<Offset> {

@@ -236,6 +236,9 @@ macro_rules! common {
         if let Some(size) = $section.parsed::<karst::ByteSize>("buffer_bytes") {
             source = source.buffer_bytes(size);
         }
+        if let Some(size) = $section.parsed::<karst::ByteSize>("memory") {
+            source = source.memory(size);
+        }
         if let Some(percent) = $section.count("max_failing_percent") {
             source = source.max_failing_percent(u8::try_from(percent).unwrap_or(u8::MAX));
         }

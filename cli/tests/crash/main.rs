@@ -12,6 +12,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used)] // modules of a test binary
 #![allow(clippy::disallowed_methods)] // it deals with processes: their time is the wall clock
 
+mod backlog;
 mod check;
 mod oracle;
 mod process;
@@ -46,6 +47,15 @@ fn kafka() -> Option<String> {
 fn a_graceful_stop_under_load_ends_in_time_and_nothing_is_read_again() {
     let Some(servers) = kafka() else { return };
     rounds::stop_under_load(&servers, number("KARST_CRASH_SEED", 1));
+}
+
+#[test]
+#[allow(clippy::print_stdout)] // the figures
+fn far_behind_on_a_hundred_partitions_memory_stays_within_what_was_configured() {
+    let Some(servers) = kafka() else { return };
+    let backlog::Figures { line, peak, peak_max } = backlog::run(&servers);
+    println!("{line}");
+    assert!(peak <= peak_max, "{line}");
 }
 
 /// Not of the suite: `make soak MINUTES=60`.

@@ -82,7 +82,9 @@ impl Lane {
         self.open.push_with_headers(Offset(record.offset), broker_time, record.key, value, record.headers);
         self.expected = record.offset + 1;
         self.at_end = false;
-        if self.open.len() >= self.batch_records || self.open.bytes() >= self.batch_bytes {
+        // Half of what may be read ahead at most: then one batch is filled while another waits.
+        let bytes_max = self.batch_bytes.min(self.slot.handoff.limit() / 2);
+        if self.open.len() >= self.batch_records || self.open.bytes() >= bytes_max {
             self.close(metrics);
         }
     }
