@@ -12,8 +12,8 @@ use std::{collections::HashMap, io, sync::Arc};
 use karst_connectors::{RunningSource, SourceSettings};
 use karst_features::{BatchResolver, Catalog, Mistakes};
 use karst_runtime::{
-    Budget, Closed, Credits, HealthBoard, Host, Hosts, Inbox, Mailbox, RestartPolicy, StageError, StageHandle, StageSpec, mailbox,
-    spawn, spawn_on,
+    Budget, Closed, Credits, HealthBoard, Host, Hosts, Inbox, Mailbox, RestartPolicy, StageError, StageHandle, StageSpec,
+    mailbox, spawn, spawn_on,
 };
 use karst_state::{REPLAY, Store, Work};
 use karst_types::{Clock, ShardId, SourceId};

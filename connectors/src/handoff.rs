@@ -12,7 +12,7 @@ use std::{
     sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::Relaxed},
 };
 
-use karst_types::{Offset, PartitionId, Position, ProcessingTime, Records, SourceName};
+use karst_types::{Offset, PartitionId, Position, ProcessingTime, SourceName};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 

@@ -53,7 +53,8 @@ set = { "user.id" = "user", "user.n" = "n" }
 const BYTES_MAX: usize = (64 << 20) + 3 * (32 << 20) + (2 * WITH_LARGE as usize + 4) * LARGE_BYTES + (120 << 20);
 
 fn produce(servers: &str, topic: &str) {
-    let producer = KafkaProducer::with(servers, [("message.max.bytes", "12000000"), ("queue.buffering.max.kbytes", "262144")]).unwrap();
+    let producer =
+        KafkaProducer::with(servers, [("message.max.bytes", "12000000"), ("queue.buffering.max.kbytes", "262144")]).unwrap();
     let padding = "x".repeat(150);
     for number in 0..RECORDS {
         let value = format!(r#"{{"user":"u{}","n":{number},"padding":"{padding}"}}"#, number % USERS);
