@@ -297,7 +297,7 @@ fn known(offset: i64) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use karst_types::BrokerTime;
+    use karst_types::{BrokerTime, Records};
 
     use super::*;
 
