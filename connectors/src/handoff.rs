@@ -278,6 +278,7 @@ impl Handoff {
     }
     pub(crate) fn health(&self) -> PartitionHealth {
         PartitionHealth {
+            assigned: true,
             partition: self.partition,
             paused: self.paused(),
             lag: self.lag(),
