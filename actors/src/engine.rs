@@ -151,8 +151,7 @@ impl EngineBuilder {
         }
         let hands = Hands::new(store.in_hand()?, settings.deaths_before_aside);
         tell_suspects(&hands, &catalog);
-        let wiring =
-            Arc::new(Wiring::new(settings.clone(), Arc::clone(&catalog), store.clone(), Arc::clone(&clock), hands)?);
+        let wiring = Arc::new(Wiring::new(settings.clone(), Arc::clone(&catalog), store.clone(), Arc::clone(&clock), hands)?);
         let mut views = Vec::new();
         for (source, kind, running) in started {
             let id =

@@ -45,12 +45,12 @@ impl Hand {
     /// Takes these records in hand, until the turn is dropped. Waits while another suspect is in hand, if they are suspect.
     pub(crate) async fn take(&self, first: Offset, last: Offset) -> Turn<'_> {
         let notes = &self.hands.notes;
-        let alone = match notes.is_suspect(self.lane, first, last) {
-            true => Some(waiting_for("another record that was in hand when the process ended", self.hands.one_at_a_time.lock()).await),
+        let suspect = match notes.is_suspect(self.lane, first, last) {
+            true => Some(waiting_for("another record that was in hand at the end", self.hands.one_at_a_time.lock()).await),
             false => None,
         };
         notes.note(self.slot, self.lane, self.work, first, last);
-        Turn { hand: self, suspect: alone.map(|alone| (first, alone)) }
+        Turn { hand: self, alone: (first == last).then_some(first), suspect }
     }
 
     /// What is to be said of a record that ended the process too often: it must not be taken in hand again.
@@ -69,15 +69,19 @@ impl Hand {
 /// While it lives, records are in hand.
 pub(crate) struct Turn<'a> {
     hand: &'a Hand,
-    suspect: Option<(Offset, MutexGuard<'a, ()>)>,
+    /// The record that is in hand alone: what is noted of it must be exact.
+    alone: Option<Offset>,
+    suspect: Option<MutexGuard<'a, ()>>,
 }
 
 impl Drop for Turn<'_> {
-    /// Also after a panic: that is not the end of the process.
+    /// Also after a panic: that is not the end of the process. The note of a batch stays until the next: it accuses nobody yet.
     fn drop(&mut self) {
-        if let Some((offset, _)) = &self.suspect {
-            let Hand { hands, lane, work, slot } = self.hand;
-            hands.notes.passed(*slot, *lane, *work, *offset);
+        let Some(offset) = self.alone else { return };
+        let Hand { hands, lane, work, slot } = self.hand;
+        match self.suspect {
+            Some(_) => hands.notes.passed(*slot, *lane, *work, offset),
+            None => hands.notes.done(*slot),
         }
     }
 }
@@ -85,9 +89,11 @@ impl Drop for Turn<'_> {
 /// The records as batches in which each suspect stands alone.
 pub(crate) fn suspects_alone(records: Records, suspected: &[(Offset, Offset)]) -> Vec<Records> {
     let is_suspect = |offset| suspected.iter().any(|(first, last)| (*first..=*last).contains(&offset));
-    if records.first_offset().zip(records.last_offset()).is_none_or(|(from, to)| {
-        suspected.iter().all(|(first, last)| *last < from || to < *first)
-    }) {
+    if records
+        .first_offset()
+        .zip(records.last_offset())
+        .is_none_or(|(from, to)| suspected.iter().all(|(first, last)| *last < from || to < *first))
+    {
         return vec![records];
     }
     let mut parts = Vec::new();

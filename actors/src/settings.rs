@@ -32,7 +32,16 @@ pub struct EngineSettings {
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { store: StoreSettings::default(), credits: 8, mailbox: 4, shard_mailbox: 16, workers: 0, stuck_after_s: 30, stuck_abort_after_s: 0, deaths_before_aside: 3 }
+        Self {
+            store: StoreSettings::default(),
+            credits: 8,
+            mailbox: 4,
+            shard_mailbox: 16,
+            workers: 0,
+            stuck_after_s: 30,
+            stuck_abort_after_s: 0,
+            deaths_before_aside: 3,
+        }
     }
 }
 

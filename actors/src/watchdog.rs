@@ -43,7 +43,11 @@ impl Watchdog {
         let now = self.clock.elapsed();
         let stuck = self.board.check(now);
         if let Some((stage, stuck_for)) = self.stuck_abort_after.and_then(|after| beyond_help(&stuck, now, after)) {
-            tracing::error!(stage, ?stuck_for, "a stage never comes back; the process ends, so that its record can be set aside (stuck_abort_after_s)");
+            tracing::error!(
+                stage,
+                ?stuck_for,
+                "a stage never comes back; the process ends, so that its record can be set aside (stuck_abort_after_s)"
+            );
             std::process::abort();
         }
         let sources: Vec<_> = self.times.iter().map(|time| time.look(self.clock.now())).collect();
@@ -79,7 +83,9 @@ impl Watchdog {
 fn beyond_help(stuck: &[StageHealth], now: Duration, after: Duration) -> Option<(&str, Duration)> {
     let of_user = stuck.iter().filter(|stage| ["parse_stage", "stream_resolver"].contains(&stage.name));
     of_user.into_iter().find_map(|stage| match stage.state {
-        StageState::Stuck { since } => Some((stage.id.as_str(), now.saturating_sub(since))).filter(|(_, stuck)| *stuck >= after),
+        StageState::Stuck { since } => {
+            Some((stage.id.as_str(), now.saturating_sub(since))).filter(|(_, stuck)| *stuck >= after)
+        }
         _ => None,
     })
 }

@@ -186,7 +186,8 @@ impl InHand {
     /// Of the file system.
     pub(crate) fn open(dir: &Path, passed: impl Fn(LaneId) -> Option<Offset>) -> Result<Self> {
         let (path, suspects_path) = (dir.join("in_hand"), dir.join("suspects"));
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(at("open", &path))?;
+        let file =
+            File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(at("open", &path))?;
         let left = fs::read(&path).map_err(at("read", &path))?;
         let text = match fs::read_to_string(&suspects_path) {
             Ok(text) => text,
@@ -230,9 +231,14 @@ impl InHand {
         }
     }
 
+    /// What was noted last has come to its end.
+    pub fn done(&self, slot: u64) {
+        self.write(slot, &[0; SLOT]);
+    }
+
     /// A suspect came to its end, and the process lives: it is no suspect any more.
     pub fn passed(&self, slot: u64, lane: LaneId, work: Work, offset: Offset) {
-        self.write(slot, &[0; SLOT]);
+        self.done(slot);
         let mut suspects = self.suspects.lock();
         let Some(suspect) = suspects.get_mut(&(lane, work)) else { return };
         if suspect.alone.remove(&offset).is_some() {
@@ -245,8 +251,7 @@ impl InHand {
 
     /// Whether these records were in hand when the process ended.
     pub fn is_suspect(&self, lane: LaneId, first: Offset, last: Offset) -> bool {
-        self.suspicious.load(Ordering::Relaxed)
-            && self.suspected(lane).iter().any(|(low, high)| *low <= last && first <= *high)
+        self.suspicious.load(Ordering::Relaxed) && self.suspected(lane).iter().any(|(low, high)| *low <= last && first <= *high)
     }
 
     /// How many times in a row the process ended while this record was in hand alone.

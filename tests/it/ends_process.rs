@@ -161,8 +161,7 @@ fn a_record_that_ends_the_process_is_put_aside_after_so_many_deaths_and_all_othe
         (0..RECORDS).filter(|nth| ENDING.iter().all(|(ending, _)| ending != nth)).for_each(|nth| beats[nth % 50] += 1);
         beats[0] += 1; // the bystander's
         for (nth, expected) in beats.into_iter().enumerate() {
-            let answer =
-                engine.query(&karst::QueryRequest::new().input("heart.id", format!("h{nth}")).output("heart.beats"));
+            let answer = engine.query(&karst::QueryRequest::new().input("heart.id", format!("h{nth}")).output("heart.beats"));
             assert_eq!(answer.data[0].value, Value::Int(expected), "h{nth}");
         }
         assert!(engine.handle().health().healthy);
@@ -173,8 +172,7 @@ fn a_record_that_ends_the_process_is_put_aside_after_so_many_deaths_and_all_othe
 
 #[test]
 fn a_resolver_that_never_returns_is_named_and_its_record_put_aside_once_the_process_has_ended_itself_over_it() {
-    let settings =
-        EngineSettings { deaths_before_aside: 1, stuck_after_s: 1, stuck_abort_after_s: 3, workers: 8, ..small() };
+    let settings = EngineSettings { deaths_before_aside: 1, stuck_after_s: 1, stuck_abort_after_s: 3, workers: 8, ..small() };
     if is_child() {
         return run_to_the_end(settings, async |dir, engine| {
             let handle = engine.handle();

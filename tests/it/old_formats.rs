@@ -8,12 +8,12 @@ use std::{fs, path::Path};
 use karst::{Reason, prelude::*, types::ProcessingTime};
 
 use crate::{
-    windows::{MINUTE, Told, check, check_visits, on_login, on_visit, send, told},
-    world::{outcomes, small},
+    windows::{MINUTE, Told, check, check_visits, send, start, told},
+    world::outcomes,
 };
 
 /// Records of the log when the directory was made; in the middle of them stand some that are none.
-const FIRST: usize = 250;
+const FIRST: usize = 180;
 const BAD: usize = 3;
 
 fn log() -> Vec<Told> {
@@ -28,11 +28,6 @@ async fn source_as_it_was(events: &[Told]) -> MemorySource {
     }
     send(&source, &events[100..FIRST]).await;
     source
-}
-
-async fn start(dir: &Path, source: &MemorySource) -> karst::Result<Engine> {
-    let builder = Engine::builder(dir).settings(small()).source(source.clone());
-    builder.resolver(on_login).resolver(on_visit).start().await
 }
 
 fn check_all(engine: &Engine, known: &[Told]) {

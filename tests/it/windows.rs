@@ -30,7 +30,7 @@ struct User {
 }
 
 #[stream(source = "logins")]
-pub(crate) fn on_login(login: Login) -> Updates![User::id, User::status, User::attempts] {
+fn on_login(login: Login) -> Updates![User::id, User::status, User::attempts] {
     updates!(login.user, login.status, login.attempts)
 }
 
@@ -51,7 +51,7 @@ struct Visitor {
 }
 
 #[stream(source = "logins")]
-pub(crate) fn on_visit(login: Login) -> Updates![Visitor::id, Visitor::status, Visitor::attempts] {
+fn on_visit(login: Login) -> Updates![Visitor::id, Visitor::status, Visitor::attempts] {
     updates!(login.user, login.status, login.attempts)
 }
 
@@ -76,6 +76,12 @@ pub(crate) fn told(seed: u64, count: usize) -> Vec<Told> {
         at: START + (nth as i64 / 2 + 20 - random.below(20) as i64) * MINUTE,
     };
     (0..count).map(event).collect()
+}
+
+/// An engine with all of these classes.
+pub(crate) async fn start(dir: &std::path::Path, source: &MemorySource) -> karst::Result<Engine> {
+    let builder = Engine::builder(dir).settings(small()).source(source.clone());
+    builder.resolver(on_login).resolver(on_visit).start().await
 }
 
 pub(crate) async fn send(source: &MemorySource, events: &[Told]) {
@@ -226,8 +232,7 @@ pub(crate) fn check_visits(engine: &Engine, known: &[Told], now: i64) {
             ("visitor.latest__all__", if latest.is_empty() { Value::Null } else { Value::List(latest) }),
             ("visitor.failed__all__", Value::Int(failed.iter().map(|event| event.attempts).sum())),
         ];
-        let request =
-            QueryRequest { now: Some(EventTime(now)), ..QueryRequest::new() }.input(Visitor::id, format!("u{user}"));
+        let request = QueryRequest { now: Some(EventTime(now)), ..QueryRequest::new() }.input(Visitor::id, format!("u{user}"));
         let request = expected.iter().fold(request, |request, (name, _)| request.output(*name));
         let answer = engine.handle().query(&request);
         assert!(answer.errors.is_empty(), "{:?}", answer.errors);
