@@ -3,6 +3,9 @@
 //! Two threads per source, whatever the number of its partitions: `kafka-poll` drains the client's one queue into bounded
 //! hand-offs (`consumer.rs`), `kafka-ask` asks the broker what blocks (`control.rs`). Readers wait for neither.
 //!
+//! A source that shares its topic has a third, `kafka-group`: a client of its own joins the group and claims what is read (`member.rs`,
+//! `claims.rs`).
+//!
 //! What a record is here: its offset and its timestamp (milliseconds) as the broker has them; a header name that is not UTF-8
 //! is shown as `(not UTF-8)`; a value beyond 16 MiB is cut there and is a dead letter in any case. A batch of records that the
 //! broker sends must fit into `receive.message.max.bytes` (librdkafka's default: 100 MB).
