@@ -9,6 +9,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
+        mpsc,
     },
     thread,
     time::Duration,
@@ -100,6 +101,8 @@ struct Group<'a> {
     produced: i64,
     fixed: bool,
     members: BTreeMap<&'static str, Member>,
+    /// Something comes whenever a member tells something.
+    told: (mpsc::Sender<()>, mpsc::Receiver<()>),
 }
 
 impl<'a> Group<'a> {
@@ -107,7 +110,7 @@ impl<'a> Group<'a> {
         let topic = format!("group-{}-{fixed}", std::process::id());
         assert!(create_topic(&kafka.servers, &topic, PARTITIONS, &[("retention.ms", "-1")]).unwrap());
         let (folder, producer) = (tempfile::tempdir().unwrap(), KafkaProducer::new(&kafka.servers).unwrap());
-        Self { kafka, test, topic, folder, producer, produced: 0, fixed, members: BTreeMap::new() }
+        Self { kafka, test, topic, folder, producer, produced: 0, fixed, members: BTreeMap::new(), told: mpsc::channel() }
     }
 
     /// So many records more in each partition.
@@ -137,11 +140,12 @@ impl<'a> Group<'a> {
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let out = BufReader::new(process.stdout.take().unwrap());
         let applied = Arc::<AtomicU64>::default();
-        let told = Arc::clone(&applied);
+        let (told, news) = (Arc::clone(&applied), self.told.0.clone());
         thread::spawn(move || {
             for line in out.lines().map_while(Result::ok) {
                 if let Some(records) = line.strip_prefix("at ") {
                     told.store(records.parse().unwrap(), Ordering::Relaxed);
+                    let _ = news.send(());
                 }
             }
         });
@@ -156,15 +160,26 @@ impl<'a> Group<'a> {
     }
 
     fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        for _ in 0..6_000 {
+        for _ in 0..12_000 {
             if holds(self) {
                 return;
             }
-            thread::sleep(Duration::from_millis(20));
+            let _ = self.told.1.recv_timeout(Duration::from_millis(20));
         }
-        let stand: Vec<_> =
-            self.members.values().map(|member| (member.name, member.applied.load(Ordering::Relaxed))).collect();
+        let stand: Vec<_> = self.members.values().map(|member| (member.name, member.applied.load(Ordering::Relaxed))).collect();
         panic!("two minutes went by before {what}: {stand:?} of {}", self.all());
+    }
+
+    /// Produces a little, again and again, until each of these has read something: the group takes its time to give partitions to whoever joins.
+    fn until_they_share(&mut self, names: &[&str]) {
+        for _ in 0..200 {
+            self.produce(100);
+            self.until("all is read", |group| group.applied_by_all() >= group.all());
+            if names.iter().all(|name| self.applied(name) > 0) {
+                return;
+            }
+        }
+        panic!("the partitions are not shared by {names:?}");
     }
 
     fn kill(&mut self, name: &'static str) {
@@ -193,7 +208,8 @@ impl<'a> Group<'a> {
             }
             shares.insert(member.name, counted);
         }
-        let expected = (0..PARTITIONS).flat_map(|partition| (0..self.produced).map(move |number| format!("{partition}-{number}")));
+        let expected =
+            (0..PARTITIONS).flat_map(|partition| (0..self.produced).map(move |number| format!("{partition}-{number}")));
         let missing: Vec<String> = expected.filter(|key| !seen.contains(key)).take(5).collect();
         assert!(missing.is_empty() && seen.len() as u64 == self.all(), "{} of {}, without {missing:?}", seen.len(), self.all());
         shares
@@ -224,12 +240,12 @@ fn partitions_move_between_three_members_that_come_leave_and_are_killed_and_each
     group.start("ada");
     group.until("ada reads", |group| group.applied("ada") > 500);
     group.start("bob");
-    group.until("bob reads what ada has not, or all is read", |group| group.applied_by_all() == group.all());
-    group.produce(1_000);
-    group.until("both read", |group| group.applied("bob") > 0 && group.applied_by_all() == group.all());
+    group.until_they_share(&["ada", "bob"]);
     group.start("eve");
+    group.until_they_share(&["ada", "bob", "eve"]);
     group.produce(2_000);
-    group.until("bob is in the middle", |group| group.applied("bob") > 500);
+    let before = group.applied("bob");
+    group.until("bob is in the middle", |group| group.applied("bob") > before + 100);
     group.kill("bob");
     let at_the_kill = group.produced;
     group.produce(1_000);
@@ -256,14 +272,12 @@ fn a_member_of_a_fixed_name_that_is_killed_keeps_its_partitions_until_it_is_back
         return be_a_member(Path::new(&dir));
     }
     let Some(kafka) = kafka() else { return };
-    let own = "group::a_member_of_a_fixed_name_that_is_killed_keeps_its_partitions_until_it_is_back_and_each_record_counts_once";
+    let own =
+        "group::a_member_of_a_fixed_name_that_is_killed_keeps_its_partitions_until_it_is_back_and_each_record_counts_once";
     let mut group = Group::new(&kafka, own, true);
     group.start("ada");
     group.start("bob");
-    group.produce(500);
-    group.until("all is read", |group| group.applied_by_all() == group.all());
-    group.produce(500);
-    group.until("both read", |group| group.applied("ada") > 0 && group.applied("bob") > 0);
+    group.until_they_share(&["ada", "bob"]);
     for round in 0..3 {
         group.produce(1_000);
         group.kill("bob");

@@ -187,7 +187,8 @@ mod tests {
         group.last_of(name).map(|last| own.learn(last));
         let given = own.0.last().map_or(0, |last| last.end);
         // The restart point: no hole before it but what others claimed.
-        let first_missing = own.0.iter().flat_map(|range| range.from..range.end).find(|offset| directory.applied[*offset as usize] == 0);
+        let first_missing =
+            own.0.iter().flat_map(|range| range.from..range.end).find(|offset| directory.applied[*offset as usize] == 0);
         let at = first_missing.unwrap_or(given);
         Life { own, word: group.clone(), given, hot: Vec::new(), at }
     }
@@ -257,7 +258,10 @@ mod tests {
                     7 => life.commit(&mut directories[who]),
                     8 => {
                         // The partition goes to somebody else: with a farewell, or because it was not heard of.
-                        if who == owner && roll(2) == 0 && let Some(word) = group.give_back(name, life.given) {
+                        if who == owner
+                            && roll(2) == 0
+                            && let Some(word) = group.give_back(name, life.given)
+                        {
                             group = word;
                             group.last_of(name).map(|last| life.own.learn(last));
                         }

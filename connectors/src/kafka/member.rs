@@ -97,16 +97,15 @@ impl Membership {
         let shares = owns.into_iter().map(|(partition, own)| (partition, Share { own, ..Share::default() })).collect();
         let state = Mutex::new(State { id, file: file.to_owned(), shares });
         let (changed, stop) = (watch::Sender::new(0), AtomicBool::new(false));
-        let member =
-            Arc::new(Member { source: source.to_owned(), topic: config.topic.clone(), state, changed, stop });
+        let member = Arc::new(Member { source: source.to_owned(), topic: config.topic.clone(), state, changed, stop });
         member.save().map_err(|error| format!("{}: {error}", file.display()))?;
         let context = Context { member: Arc::clone(&member), inner: DefaultClientContext };
-        let client: BaseConsumer<Context> =
-            config.member().create_with_context(context).map_err(|error| error.to_string())?;
+        let client: BaseConsumer<Context> = config.member().create_with_context(context).map_err(|error| error.to_string())?;
         client.subscribe(&[&config.topic]).map_err(|error| error.to_string())?;
         let own = Arc::clone(&member);
         let run = move || own.run(&client);
-        let thread = thread::Builder::new().name(format!("kafka-group {source}")).spawn(run).map_err(|error| error.to_string())?;
+        let thread =
+            thread::Builder::new().name(format!("kafka-group {source}")).spawn(run).map_err(|error| error.to_string())?;
         Ok(Self { member, thread: Mutex::new(Some(thread)) })
     }
 
@@ -217,7 +216,7 @@ impl Member {
             return;
         }
         let mut list = TopicPartitionList::new();
-        unknown.iter().for_each(|partition| drop(list.add_partition(&self.topic, *partition)));
+        unknown.iter().for_each(|partition| _ = list.add_partition(&self.topic, *partition));
         let words = match client.committed_offsets(list, ASK) {
             Ok(words) => words,
             Err(error) => return warn!(source = self.source, %error, "the group does not say where it stands; asking again"),
@@ -370,7 +369,8 @@ fn read_file(file: &Path) -> std::io::Result<(String, BTreeMap<i32, Own>)> {
     let random = || format!("{:016x}", std::hash::RandomState::new().build_hasher().finish());
     let mut owns: BTreeMap<i32, Own> = BTreeMap::new();
     for line in text.lines().skip(1) {
-        let wrong = || std::io::Error::new(std::io::ErrorKind::InvalidData, format!("expected `partition from end`, got {line:?}"));
+        let wrong =
+            || std::io::Error::new(std::io::ErrorKind::InvalidData, format!("expected `partition from end`, got {line:?}"));
         let numbers: Vec<i64> = line.split(' ').filter_map(|number| number.parse().ok()).collect();
         let [partition, from, end] = numbers[..] else { return Err(wrong()) };
         owns.entry(i32::try_from(partition).map_err(|_| wrong())?).or_default().0.push(Range { from, end });

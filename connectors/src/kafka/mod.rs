@@ -146,7 +146,8 @@ impl RunningSource for RunningKafka {
         if config.consumer_group && self.group.get().is_none() {
             let name = settings.name.as_str();
             let joined = Membership::join(config, name, &dir.join(name));
-            let wrong = |why| Error::Config { name: settings.name.clone(), problems: vec![format!("cannot join the group: {why}")] };
+            let wrong =
+                |why| Error::Config { name: settings.name.clone(), problems: vec![format!("cannot join the group: {why}")] };
             _ = self.group.set(joined.map_err(wrong)?);
         }
         Ok(())
