@@ -279,6 +279,7 @@ impl Handoff {
     }
     pub(crate) fn health(&self) -> PartitionHealth {
         PartitionHealth {
+            assigned: true,
             partition: self.partition,
             paused: self.paused(),
             lag: self.lag(),

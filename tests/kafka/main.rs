@@ -25,6 +25,7 @@ mod backpressure;
 mod bad_input;
 mod flights;
 mod gone;
+mod group;
 mod letters;
 mod restarts;
 mod secure;
