@@ -4,7 +4,7 @@ use karst::{ErrorCode, EventTime, MemorySource, Value, prelude::*};
 
 use crate::world::{Random, small, until};
 
-#[derive(Message)]
+#[derive(Message, Clone)]
 struct Login {
     user: String,
     status: String,

@@ -20,6 +20,8 @@ bind = "127.0.0.1:0"
 
 [engine]
 shards = 3
+dead_letters = 100000000
+dead_letter_bytes = "64GiB"
 memory = "{memory}"
 workers = {workers}
 credits = {credits}
