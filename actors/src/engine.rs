@@ -153,7 +153,6 @@ impl EngineBuilder {
                 continue;
             }
             let running: Arc<dyn RunningSource> = Arc::from(source.start(Arc::clone(&clock))?);
-            running.keep_in(&store.dir().join("groups"))?;
             let settings = SourceSettings::clone(source.settings());
             started.push((settings.with_format(source.resolved_format()), source.kind(), running));
         }

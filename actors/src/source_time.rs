@@ -126,7 +126,7 @@ impl SourceTime {
         // A rewind forgets the end before it forgets what was fetched: then that was not the whole.
         let end_seen = end_seen.filter(|_| partition.end_seen().is_some());
         let facts = Facts {
-            assigned: health.is_none_or(|health| health.assigned),
+            assigned: true,
             held_up: partition.is_held_up() || partition.is_waiting() || health.is_some_and(|health| health.paused),
             under_way: fetched.is_some_and(|fetched| committed < Some(fetched)),
             end_seen,

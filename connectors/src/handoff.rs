@@ -279,7 +279,6 @@ impl Handoff {
     }
     pub(crate) fn health(&self) -> PartitionHealth {
         PartitionHealth {
-            assigned: true,
             partition: self.partition,
             paused: self.paused(),
             lag: self.lag(),

@@ -265,7 +265,6 @@ impl RunningSource for Running {
         let state = self.source.log.state.lock();
         let partitions = state.partitions.iter().enumerate().filter(|(_, partition)| partition.reader > 0);
         let partitions = partitions.map(|(index, partition)| PartitionHealth {
-            assigned: true,
             partition: PartitionId(index as i32),
             paused: partition.entries.len() - partition.next >= self.source.capacity,
             lag: Some((partition.entries.len() - partition.next) as u64),

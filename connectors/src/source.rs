@@ -1,6 +1,6 @@
 //! What a source is to the rest of Karst. Three traits, in the order they are used: declared, running, read.
 
-use std::{future::Future, path::Path, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use karst_types::{Clock, Offset, PartitionId, ProcessingTime, Records};
 
@@ -46,14 +46,6 @@ pub trait RunningSource: Send + Sync {
     /// # Errors
     /// [`Error::UnknownPartition`](crate::Error::UnknownPartition), [`Error::Stopped`](crate::Error::Stopped).
     fn reader(&self, partition: PartitionId) -> Result<Box<dyn PartitionReader>>;
-    /// A folder in which the source may keep what must outlive the process, beside the positions: given before the first reader is made.
-    /// Default: it has nothing to keep.
-    ///
-    /// # Errors
-    /// If the source cannot go on without it.
-    fn keep_in(&self, _: &Path) -> Result<()> {
-        Ok(())
-    }
     /// Where the dead letters of this source are to be forwarded. Default: nowhere.
     fn letter_sink(&self) -> Option<Arc<dyn LetterSink>> {
         None
@@ -149,8 +141,6 @@ pub enum HealthState {
 pub struct PartitionHealth {
     /// Which.
     pub partition: PartitionId,
-    /// Whether this process is to read it: another member of its consumer group may.
-    pub assigned: bool,
     /// Back-pressured: see [`PartitionReader::paused`].
     pub paused: bool,
     /// See [`PartitionReader::lag`].

@@ -6,7 +6,6 @@
 //! windows      every layout that tiles ever had, one on each line; replaced as a whole
 //! LOCK         held while the directory is open
 //! in_hand      which records were in hand when the process ended, and `suspects`, what follows from it: see in_hand.rs
-//! groups/…     what a member of a consumer group has claimed, by source; kept by karst-connectors
 //! restoring    there while a backup is being copied into it; with it the directory is refused
 //! backups/…    copies of all of this but itself: see backup.rs
 //! creating     there while the shards are being made; without it a missing shard is an error, not a new one

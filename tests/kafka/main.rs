@@ -25,7 +25,6 @@ mod backpressure;
 mod bad_input;
 mod flights;
 mod gone;
-mod group;
 mod letters;
 mod restarts;
 mod secure;

@@ -382,7 +382,7 @@ fn kafka(section: &Section<'_, '_>, name: &str) -> KafkaSource {
     for servers in section.texts("bootstrap_servers") {
         source = source.bootstrap_server(servers.text);
     }
-    let settings: [(&'static str, SetText); 12] = [
+    let settings: [(&'static str, SetText); 11] = [
         ("topic", KafkaSource::topic),
         ("security_protocol", KafkaSource::security_protocol),
         ("sasl_mechanism", KafkaSource::sasl_mechanism),
@@ -393,16 +393,12 @@ fn kafka(section: &Section<'_, '_>, name: &str) -> KafkaSource {
         ("ssl_ca_file", KafkaSource::ssl_ca_file),
         ("client_id_prefix", KafkaSource::client_id_prefix),
         ("group_id_prefix", KafkaSource::group_id_prefix),
-        ("group_instance_id", KafkaSource::group_instance_id),
         ("dead_letter_queue_topic", KafkaSource::dead_letter_queue_topic),
     ];
     for (key, set) in settings {
         if let Some(text) = section.text(key) {
             source = set(source, text.text);
         }
-    }
-    if let Some(on) = section.flag("consumer_group") {
-        source = source.consumer_group(on);
     }
     if let Some(on) = section.flag("read_headers") {
         source = source.read_headers(on);

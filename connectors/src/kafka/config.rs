@@ -11,8 +11,8 @@ use crate::{Error, Format, Result, SchemaRegistry, SourceSettings, settings::sou
 
 type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
-/// A source that reads a Kafka topic: every partition of it, unless it [joins a consumer group](KafkaSource::consumer_group)
-/// (`docs/semantics.md`, Delivery: the positions are in Karst's own store; the group's offsets are advice for lag tools).
+/// A source that reads a Kafka topic: every partition of it, without joining a consumer group (`docs/semantics.md`, Delivery:
+/// the positions are in Karst's own store; the group's offsets are advice for lag tools).
 ///
 /// Every setting that is not made here is looked up in the environment, as `{NAME}_KAFKA_…` (`NAME` is the source's name in
 /// upper case, anything but letters and digits as `_`), then, except for the topic, as `KAFKA_…`:
@@ -36,7 +36,6 @@ pub struct KafkaSource {
     args: BTreeMap<String, String>,
     msk_iam_auth: bool,
     read_headers: bool,
-    consumer_group: bool,
     environment: Environment,
 }
 
@@ -52,7 +51,6 @@ const KEYSTORE_PASSWORD: &str = "SSL_KEYSTORE_PASSWORD";
 const CA_FILE: &str = "SSL_CA_FILE";
 const CLIENT_PREFIX: &str = "CLIENT_ID_PREFIX";
 const GROUP_PREFIX: &str = "GROUP_ID_PREFIX";
-const INSTANCE: &str = "GROUP_INSTANCE_ID";
 const DEAD_LETTERS: &str = "DEAD_LETTER_QUEUE_TOPIC";
 const ARGS: &str = "ADDITIONAL_KAFKA_ARGS";
 const REGISTRY_URL: &str = "SCHEMA_REGISTRY_URL";
@@ -72,7 +70,7 @@ const PASSED: [(&str, &str); 7] = [
 ];
 
 /// Options that Karst's guarantees rest on, and where to turn instead.
-const OWNED: [(&str, &str); 12] = [
+const OWNED: [(&str, &str); 11] = [
     (
         "enable.auto.commit",
         "Karst commits a position together with the values made from it; the group's offsets are only advice",
@@ -85,8 +83,7 @@ const OWNED: [(&str, &str); 12] = [
     ("metadata.broker.list", "use .bootstrap_server(…)"),
     ("client.id", "use .client_id_prefix(…)"),
     ("group.id", "use .group_id_prefix(…)"),
-    ("group.instance.id", "use .group_instance_id(…)"),
-    ("partition.assignment.strategy", "members of one group must agree on it: it is cooperative-sticky"),
+    ("group.instance.id", "Karst does not join the consumer group"),
     ("log.queue", "the log goes through tracing"),
 ];
 
@@ -111,7 +108,6 @@ impl KafkaSource {
             args: BTreeMap::new(),
             msk_iam_auth: false,
             read_headers: true,
-            consumer_group: false,
             environment: Arc::new(|name| std::env::var(name).ok()),
         }
     }
@@ -148,9 +144,6 @@ impl KafkaSource {
         client_id_prefix, CLIENT_PREFIX);
     setter!(/// The group to which offsets are committed for lag tools is this and the name of the source. Default `karst/`.
         group_id_prefix, GROUP_PREFIX);
-    setter!(/// This member's name in the consumer group: it keeps its partitions over a restart that is shorter than `session.timeout.ms`,
-        /// and hands them over only after that.
-        group_instance_id, INSTANCE);
     setter!(/// The topic to which dead letters are sent too, at least once (`docs/semantics.md`, Outcomes and dead letters). They
         /// are kept in the state directory in any case.
         dead_letter_queue_topic, DEAD_LETTERS);
@@ -178,13 +171,6 @@ impl KafkaSource {
     #[must_use]
     pub fn read_headers(mut self, on: bool) -> Self {
         self.read_headers = on;
-        self
-    }
-    /// Whether several processes, each with a state directory of its own, share the topic's partitions as members of one consumer group
-    /// (`docs/semantics.md`, Consumer groups). Default no: this process reads all of them.
-    #[must_use]
-    pub fn consumer_group(mut self, on: bool) -> Self {
-        self.consumer_group = on;
         self
     }
     /// Where settings that are not made come from, instead of the process's environment.
@@ -288,8 +274,6 @@ impl KafkaSource {
             brokers: servers.join(","),
             dead_letter_queue_topic: letters,
             read_headers: self.read_headers,
-            consumer_group: self.consumer_group,
-            instance: self.value(INSTANCE),
             options,
         })
     }
@@ -459,9 +443,6 @@ pub struct KafkaConfig {
     pub dead_letter_queue_topic: Option<String>,
     /// Whether the headers of records are read.
     pub read_headers: bool,
-    /// Whether the partitions are shared with other processes.
-    pub consumer_group: bool,
-    instance: Option<String>,
     options: BTreeMap<String, String>,
 }
 
@@ -479,15 +460,6 @@ impl KafkaConfig {
         let common = self.options.iter().filter(|(option, _)| COMMON.iter().any(|prefix| option.starts_with(prefix)));
         common.for_each(|(option, value)| _ = config.set(option, value));
         config.set_log_level(RDKafkaLogLevel::Info);
-        config
-    }
-
-    /// What a client needs that joins the group and fetches nothing.
-    pub(super) fn member(&self) -> ClientConfig {
-        let mut config = self.client();
-        config.set("partition.assignment.strategy", "cooperative-sticky");
-        config.set("enable.partition.eof", "false");
-        self.instance.iter().for_each(|instance| _ = config.set("group.instance.id", instance));
         config
     }
 

@@ -3,9 +3,6 @@
 //! Two threads per source, whatever the number of its partitions: `kafka-poll` drains the client's one queue into bounded
 //! hand-offs (`consumer.rs`), `kafka-ask` asks the broker what blocks (`control.rs`). Readers wait for neither.
 //!
-//! A source that shares its topic has a third, `kafka-group`: a client of its own joins the group and claims what is read (`member.rs`,
-//! `claims.rs`).
-//!
 //! What a record is here: its offset and its timestamp (milliseconds) as the broker has them; a header name that is not UTF-8
 //! is shown as `(not UTF-8)`; a value beyond 16 MiB is cut there and is a dead letter in any case. A batch of records that the
 //! broker sends must fit into `receive.message.max.bytes` (librdkafka's default: 100 MB).
@@ -13,8 +10,7 @@
 //! Not noticed here: a topic that was deleted, made anew, and has already grown beyond the stored position.
 
 use std::{
-    path::Path,
-    sync::{Arc, OnceLock, atomic::Ordering::Relaxed},
+    sync::{Arc, atomic::Ordering::Relaxed},
     thread,
 };
 
@@ -26,14 +22,11 @@ use crate::{
 
 pub mod admin;
 mod batch_queue;
-mod claims;
 mod config;
 mod consumer;
 mod control;
-mod group_reader;
 mod lane;
 mod letters;
-mod member;
 mod metrics;
 
 pub mod mock;
@@ -45,9 +38,7 @@ mod watchdog;
 pub use config::{KafkaConfig, KafkaSource};
 pub use producer::KafkaProducer;
 
-use group_reader::GroupReader;
 use letters::KafkaLetters;
-use member::Membership;
 use shared::Shared;
 
 impl Source for KafkaSource {
@@ -86,7 +77,7 @@ impl KafkaSource {
         let control = spawn("kafka-ask", Box::new(move || control::run(&asking)))?;
         let polling = shared.clone();
         spawn("kafka-poll", Box::new(move || consumer::run(&polling, client, control))).inspect_err(|_| shared.stop())?;
-        Ok(RunningKafka { shared, letters: letters.map(Arc::new), group: OnceLock::new() })
+        Ok(RunningKafka { shared, letters: letters.map(Arc::new) })
     }
 }
 
@@ -94,8 +85,6 @@ impl KafkaSource {
 pub struct RunningKafka {
     shared: Arc<Shared>,
     letters: Option<Arc<KafkaLetters>>,
-    /// Of a source that shares its topic.
-    group: OnceLock<Membership>,
 }
 
 impl RunningKafka {
@@ -130,27 +119,7 @@ impl RunningSource for RunningKafka {
             return Err(Error::UnknownPartition { name, partition, known: known as usize });
         }
         let slot = self.shared.slot_or_new(partition);
-        let reader = reader::KafkaReader::new(self.shared.clone(), slot);
-        match self.group.get() {
-            Some(group) => Ok(Box::new(GroupReader::new(reader, group.member.clone(), partition.0))),
-            None if self.shared.config.consumer_group => {
-                let problems = vec!["a member of a consumer group needs a folder: call keep_in first".to_owned()];
-                Err(Error::Config { name, problems })
-            }
-            None => Ok(Box::new(reader)),
-        }
-    }
-
-    fn keep_in(&self, dir: &Path) -> Result<()> {
-        let Shared { config, settings, .. } = &*self.shared;
-        if config.consumer_group && self.group.get().is_none() {
-            let name = settings.name.as_str();
-            let joined = Membership::join(config, name, &dir.join(name));
-            let wrong =
-                |why| Error::Config { name: settings.name.clone(), problems: vec![format!("cannot join the group: {why}")] };
-            _ = self.group.set(joined.map_err(wrong)?);
-        }
-        Ok(())
+        Ok(Box::new(reader::KafkaReader::new(self.shared.clone(), slot)))
     }
 
     fn letter_sink(&self) -> Option<Arc<dyn LetterSink>> {
@@ -158,17 +127,11 @@ impl RunningSource for RunningKafka {
     }
 
     fn health(&self) -> SourceHealth {
-        let mut partitions: Vec<_> = self.shared.slots.read().values().map(|slot| slot.handoff.health()).collect();
-        if let Some(group) = self.group.get() {
-            partitions.iter_mut().for_each(|view| view.assigned = group.member.owns(view.partition.0));
-        }
+        let partitions = self.shared.slots.read().values().map(|slot| slot.handoff.health()).collect();
         SourceHealth { state: self.shared.health(), partitions }
     }
 
     fn stop(&self) -> BoxFuture<'_, ()> {
-        if let Some(group) = self.group.get() {
-            group.leave(); // first: what was not read goes back
-        }
         self.shared.stop();
         let mut closed = self.shared.closed.subscribe();
         Box::pin(async move {

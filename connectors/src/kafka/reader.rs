@@ -20,11 +20,6 @@ impl KafkaReader {
         Self { shared, slot, id }
     }
 
-    /// Where the log ends, as far as known.
-    pub(super) fn known_end(&self) -> Option<i64> {
-        self.slot.handoff.end()
-    }
-
     async fn ask_bounds(&self) -> Result<LogBounds> {
         self.slot.handoff.check_alive(self.id)?;
         let partition = self.slot.handoff.partition.0;
