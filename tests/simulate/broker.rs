@@ -146,7 +146,6 @@ impl RunningSource for Broker {
                 at.next.map(|next| log.get(next).filter(|_| next < state.there[partition]).map_or(end, |made| made.offset));
             PartitionHealth {
                 partition: PartitionId(partition as i32),
-                assigned: true,
                 paused: false,
                 lag: at.next.map(|next| (state.there[partition] - next) as u64),
                 next,
