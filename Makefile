@@ -131,7 +131,7 @@ bench-windows: ## windowed aggregates from file and mock cluster to durable stat
 
 bench-peers: ## the same work by Karst, Flink, Bytewax and Polars in turn, with ratios; EVENTS=8000000 RUNS=1 PEERS=karst,flink,bytewax,polars
 	@scripts/setup.sh --peers
-	@set -a && eval "$$(benches/peers/prepare.sh $(subst $(comma), ,$(or $(PEERS),flink,bytewax,polars)))" && set +a && $(call bench,peers)
+	@set -a && eval "$$(benches/peers/prepare.sh $(or $(subst $(comma), ,$(PEERS)),flink bytewax polars))" && set +a && $(call bench,peers)
 
 bench-%: ## any other benchmark of benches/, by its name; ARGS are passed to it
 	@$(call bench,$*)
