@@ -96,7 +96,7 @@ impl Source for FileSource {
             let problems = vec![format!("a container file holds Avro, not {}", self.settings.format.name())];
             return Err(Error::Config { name: self.settings.name.clone(), problems });
         }
-        let handoff = Handoff::new(self.settings.name.clone(), PARTITION, self.settings.buffer_bytes.bytes());
+        let handoff = Handoff::new(self.settings.name.clone(), PARTITION, self.settings.read_ahead(1));
         let shared = Shared { source: self.clone(), handoff, clock, trouble: Mutex::new(None) };
         Ok(Box::new(Running(Arc::new(shared))))
     }

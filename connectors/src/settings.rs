@@ -247,6 +247,12 @@ impl SourceSettings {
         problems
     }
 
+    /// What may be read ahead of each of so many partitions, in bytes.
+    pub(crate) fn read_ahead(&self, partitions: usize) -> usize {
+        let share = self.memory.bytes() / 2 / partitions.max(1);
+        self.buffer_bytes.bytes().min(share).max(1)
+    }
+
     /// Whether the settings hold.
     ///
     /// # Errors
@@ -421,3 +427,17 @@ macro_rules! source_setters {
     };
 }
 pub(crate) use source_setters;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_partitions_share_what_few_have_to_themselves() {
+        let mut settings = SourceSettings::new("clicks");
+        let of = |settings: &SourceSettings, partitions: usize| settings.read_ahead(partitions) as u64;
+        assert_eq!([1, 8, 16, 100].map(|partitions| of(&settings, partitions)), [8 << 20, 8 << 20, 4 << 20, (64 << 20) / 100]);
+        settings.memory = ByteSize(10);
+        assert_eq!(of(&settings, 100), 1, "something, so that a record comes through");
+    }
+}

@@ -9,13 +9,19 @@ use karst::{
 
 use crate::process::{Process, agent};
 
-const PARTITIONS: i32 = 100;
-const RECORDS: u64 = 1_000_000;
-const USERS: u64 = 1_000;
+const PARTITIONS: u64 = 100;
+/// All partitions span the same time. The first holds most records and is slow for that, so that all others wait for it (`max_drift`)
+/// with what was read ahead of them: eight megabytes each, if nothing bounds them together.
+const SLOW: u64 = 100_000;
+const OTHERS: u64 = 4_000;
+const SPAN_MS: u64 = 100_000;
+const RECORDS: u64 = SLOW + (PARTITIONS - 1) * OTHERS;
 /// Records of 10 MB, in [`WITH_LARGE`] of the partitions.
 const LARGE: u64 = 24;
 const WITH_LARGE: u64 = 4;
 const LARGE_BYTES: usize = 10_000_000;
+/// 2023-11-14
+const START_MS: u64 = 1_700_000_000_000;
 const WITHIN: Duration = Duration::from_secs(180);
 
 const CONFIG: &str = r#"
@@ -39,6 +45,7 @@ kind = "kafka"
 bootstrap_servers = "{servers}"
 topic = "{topic}"
 memory = "32MiB"
+max_drift = "1s"
 max_record_bytes = "12MiB"
 
 [[resolver]]
@@ -55,17 +62,21 @@ const BYTES_MAX: usize = (64 << 20) + 3 * (32 << 20) + (2 * WITH_LARGE as usize 
 fn produce(servers: &str, topic: &str) {
     let producer =
         KafkaProducer::with(servers, [("message.max.bytes", "12000000"), ("queue.buffering.max.kbytes", "262144")]).unwrap();
-    let padding = "x".repeat(150);
-    for number in 0..RECORDS {
-        let value = format!(r#"{{"user":"u{}","n":{number},"padding":"{padding}"}}"#, number % USERS);
-        let partition = (number % u64::try_from(PARTITIONS).unwrap()) as i32;
-        producer.send(topic, partition, BrokerTime(0), None, Some(value.as_bytes())).unwrap();
+    let padding = "x".repeat(2_000);
+    for partition in 0..PARTITIONS {
+        let (count, padding) = if partition == 0 { (SLOW, "") } else { (OTHERS, &padding[..]) };
+        for n in 0..count {
+            let value = format!(r#"{{"user":"u{partition}","n":{n},"padding":"{padding}"}}"#);
+            let time = BrokerTime::from_millis((START_MS + n * SPAN_MS / count) as i64);
+            producer.send(topic, partition as i32, time, None, Some(value.as_bytes())).unwrap();
+        }
     }
     producer.flush(WITHIN).unwrap();
     let padding = "y".repeat(LARGE_BYTES);
+    let end = BrokerTime::from_millis((START_MS + SPAN_MS) as i64);
     for number in 0..LARGE {
         let value = format!(r#"{{"user":"large{number}","n":{number},"padding":"{padding}"}}"#);
-        producer.send(topic, (number % WITH_LARGE) as i32, BrokerTime(0), None, Some(value.as_bytes())).unwrap();
+        producer.send(topic, (1 + number % WITH_LARGE) as i32, end, None, Some(value.as_bytes())).unwrap();
         producer.flush(WITHIN).unwrap();
     }
 }
@@ -87,7 +98,7 @@ pub struct Figures {
 pub fn run(servers: &str) -> Figures {
     let dir = tempfile::tempdir().unwrap();
     let topic = format!("wide-{}", std::process::id());
-    create_topic(servers, &topic, PARTITIONS, &[("max.message.bytes", "12000000"), ("retention.ms", "-1")]).unwrap();
+    create_topic(servers, &topic, PARTITIONS as i32, &[("max.message.bytes", "12000000"), ("retention.ms", "-1")]).unwrap();
     produce(servers, &topic);
     std::fs::write(dir.path().join("karst.toml"), CONFIG.replace("{servers}", servers).replace("{topic}", &topic)).unwrap();
 
@@ -110,8 +121,8 @@ pub fn run(servers: &str) -> Figures {
         let body = serde_json::json!({"inputs": {"user.id": user}, "outputs": ["user.n"]});
         process.query(&agent, &body)["data"][0]["value"].as_u64()
     };
-    // A user's records are all in one partition.
-    (0..USERS).step_by(97).for_each(|user| assert_eq!(last(&format!("u{user}")), Some(RECORDS - USERS + user)));
+    let newest = |partition| if partition == 0 { SLOW - 1 } else { OTHERS - 1 };
+    (0..PARTITIONS).for_each(|partition| assert_eq!(last(&format!("u{partition}")), Some(newest(partition))));
     (0..LARGE).for_each(|number| assert_eq!(last(&format!("large{number}")), Some(number)));
     let peak = peak(process.id());
     let (peak_mb, max_mb) = (peak / 1_000_000, BYTES_MAX / 1_000_000);

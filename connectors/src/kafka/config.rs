@@ -26,7 +26,8 @@ type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 /// let flights = KafkaSource::new("flights").bootstrap_server("localhost:9092").late_arrival_deadline("6h");
 /// ```
 ///
-/// Memory: at most [`buffer_bytes`](SourceSettings::buffer_bytes) per partition, plus half of it once for what librdkafka has
+/// Memory: at most [`buffer_bytes`](SourceSettings::buffer_bytes) per partition, or its share of half of
+/// [`memory`](SourceSettings::memory) if that is less, plus half of `buffer_bytes` once for what librdkafka has
 /// prefetched, plus one fetch response in flight (`fetch.max.bytes`, at most `buffer_bytes`, but at least 1 MiB).
 #[derive(Clone)]
 pub struct KafkaSource {

@@ -57,12 +57,6 @@ struct Trouble {
     topic_was_missing: bool,
 }
 
-/// What may be read ahead of each of so many partitions, in bytes.
-fn read_ahead(settings: &SourceSettings, partitions: usize) -> usize {
-    let share = settings.memory.bytes() / 2 / partitions.max(1);
-    settings.buffer_bytes.bytes().min(share).max(1)
-}
-
 #[derive(Default)]
 pub(super) struct Asks {
     pub(super) partitions: Vec<oneshot::Sender<Vec<PartitionId>>>,
@@ -113,7 +107,7 @@ impl Shared {
         };
         let mut slots = self.slots.write();
         let slot = slots.entry(partition.0).or_insert_with(new).clone();
-        let share = read_ahead(&self.settings, slots.len());
+        let share = self.settings.read_ahead(slots.len());
         slots.values().for_each(|slot| slot.handoff.set_limit(share));
         slot
     }
@@ -250,19 +244,5 @@ impl Shared {
 impl Asks {
     pub(super) fn is_empty(&self) -> bool {
         self.partitions.is_empty() && self.bounds.is_empty() && self.explain.is_empty()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn many_partitions_share_what_few_have_to_themselves() {
-        let mut settings = SourceSettings::new("clicks");
-        let of = |settings: &SourceSettings, partitions: usize| read_ahead(settings, partitions) as u64;
-        assert_eq!([1, 8, 16, 100].map(|partitions| of(&settings, partitions)), [8 << 20, 8 << 20, 4 << 20, (64 << 20) / 100]);
-        settings.memory = karst_types::ByteSize(10);
-        assert_eq!(of(&settings, 100), 1, "something, so that a record comes through");
     }
 }
