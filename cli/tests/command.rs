@@ -316,8 +316,16 @@ impl Running {
     }
 
     fn stop(mut self) -> (Option<i32>, String) {
+        self.terminate();
+        self.end()
+    }
+
+    fn terminate(&self) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    }
+
+    fn end(&mut self) -> (Option<i32>, String) {
         let code = self.child.wait().unwrap().code();
         let mut rest = String::new();
         while self.out.read_line(&mut rest).unwrap() > 0 {}
@@ -531,6 +539,24 @@ fn the_schema_registry_of_a_source_is_named_by_the_file_or_by_the_environment() 
         let answer = text(&answer.stdout);
         assert!(answer.contains("2.5"), "{settings} {environment:?}: {answer}");
         assert_eq!(running.stop().0, Some(0));
+    }
+}
+
+/// The threads of the engine are at work when the process ends.
+#[test]
+fn a_second_signal_ends_it_at_once_with_the_code_of_a_stop_that_was_not_drained() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("karst.toml"), RIGHT).unwrap();
+    std::fs::write(dir.path().join("clicks.jsonl"), CLICKS.repeat(100_000)).unwrap();
+    for _ in 0..6 {
+        let mut running = Running::start(dir.path());
+        running.terminate();
+        let mut line = String::new();
+        running.out.read_line(&mut line).unwrap();
+        assert!(line.starts_with("stopping"), "{line}");
+        running.terminate();
+        let (code, rest) = running.end();
+        assert_eq!(code, Some(if rest.contains("stopped") { 0 } else { 75 }), "{rest}");
     }
 }
 

@@ -26,16 +26,18 @@ use crate::{
     subscribe, time,
 };
 
-/// What all requests share.
+/// What all requests share. The threads that answer them let go of it when they end.
 pub(crate) struct Shared {
     pub(crate) engine: EngineHandle,
     pub(crate) settings: ServerSettings,
     pub(crate) metrics: QueryMetrics,
     /// Set before a stop, so that load balancers look elsewhere.
-    pub(crate) stopping: AtomicBool,
+    pub(crate) stopping: Arc<AtomicBool>,
     /// How many subscribers there are.
     pub(crate) subscribers: Arc<AtomicUsize>,
     ids: Ids,
+    /// Behind the engine: when this is dropped, the server holds nothing of it any more.
+    _gone: oneshot::Sender<()>,
 }
 
 impl Shared {
@@ -55,8 +57,8 @@ struct Ids {
 pub struct RunningServer {
     address: SocketAddr,
     handle: ServerHandle,
-    shared: Data<Shared>,
-    ended: Option<oneshot::Receiver<()>>,
+    stopping: Arc<AtomicBool>,
+    gone: Option<oneshot::Receiver<()>>,
 }
 
 impl RunningServer {
@@ -72,22 +74,23 @@ impl RunningServer {
 
     /// From now on `/healthz` says 503, so that load balancers look elsewhere; queries are answered as before.
     pub fn announce_stop(&self) {
-        self.shared.stopping.store(true, Ordering::Release);
+        self.stopping.store(true, Ordering::Release);
     }
 
-    /// Takes no new connections, waits for requests under way (at most `stop_timeout`), and ends.
+    /// Takes no new connections, waits for requests under way (at most `stop_timeout`), and ends. When this returns, no thread of
+    /// the server has a handle of the engine: if its own are gone too, its state directory is closed.
     pub async fn stop(mut self) {
         self.announce_stop(); // subscribers would stay on
-        drop(self.handle.stop(true)); // the command is sent by the call; its end is the thread's end
-        if let Some(ended) = self.ended.take() {
-            let _ = ended.await; // an error is the thread's end too
+        drop(self.handle.stop(true)); // the command is sent by the call; the server's own end comes before that of its workers
+        if let Some(gone) = self.gone.take() {
+            let _ = gone.await; // nothing is ever sent: it is dropped
         }
     }
 }
 
 impl Drop for RunningServer {
     fn drop(&mut self) {
-        if self.ended.is_some() {
+        if self.gone.is_some() {
             drop(self.handle.stop(false));
         }
     }
@@ -107,25 +110,23 @@ pub async fn serve(engine: EngineHandle, settings: ServerSettings) -> Result<Run
     let listener = listen(settings.bind).map_err(bind)?;
     let address = listener.local_addr().map_err(bind)?;
     let (started, start) = oneshot::channel();
-    let (ending, ended) = oneshot::channel();
+    let (_gone, gone) = oneshot::channel();
     let ids = Ids { process: RandomState::new().hash_one(address), count: AtomicU64::new(0) };
-    let (stopping, subscribers) = Default::default();
-    let shared = Shared { engine, settings, metrics: QueryMetrics::new(), stopping, subscribers, ids };
-    let shared = Data::new(shared);
-    let own = shared.clone();
+    let (stopping, subscribers) = (Arc::<AtomicBool>::default(), Arc::default());
+    let told = Arc::clone(&stopping);
+    let shared = Shared { engine, settings, metrics: QueryMetrics::new(), stopping, subscribers, ids, _gone };
     thread::Builder::new()
         .name("karst-server".to_owned())
         .spawn(move || {
-            let ran = System::new().block_on(run(own, listener, started));
+            let ran = System::new().block_on(run(Data::new(shared), listener, started));
             if let Err(error) = ran {
                 tracing::error!(%error, "the server ended");
             }
-            let _ = ending.send(());
         })
         .map_err(|error| Error::Thread(error.to_string()))?;
     let handle = start.await.map_err(|_| Error::Thread("it ended while it started; the log says why".to_owned()))?;
     tracing::info!(%address, "serving");
-    Ok(RunningServer { address, handle, shared, ended: Some(ended) })
+    Ok(RunningServer { address, handle, stopping: told, gone: Some(gone) })
 }
 
 /// A listening socket. `SO_REUSEADDR`, so that a restart does not wait for old connections to fade.

@@ -68,6 +68,18 @@ fn a_stored_value_is_answered_with_where_it_came_from() {
     assert!(answer["meta"]["explain_output"].as_str().unwrap().contains("written by on_click"));
 }
 
+/// A process that ended while some thread still closed a database was aborted by RocksDB, whose globals were gone by then.
+#[test]
+fn when_engine_and_server_have_stopped_nothing_keeps_the_state_directory_open() {
+    for round in 0..12 {
+        let site = site();
+        site.query(json!({"inputs": {"user.id": "ada"}, "outputs": ["user.id"]})); // its connection is kept alive
+        let dir = site.close();
+        let lock = std::fs::File::open(dir.path().join("LOCK")).unwrap();
+        lock.try_lock().unwrap_or_else(|error| panic!("stop {round}: {error}"));
+    }
+}
+
 #[test]
 fn the_smallest_query_has_the_smallest_answer() {
     let reply = site().query(json!({"inputs": {"user.id": "ada"}, "outputs": ["user.id"]}));

@@ -55,11 +55,12 @@ impl Drop for Site {
     fn drop(&mut self) {
         let (engine, server) = (self.engine.take(), self.server.take());
         self.runtime.block_on(async {
-            if let Some(server) = server {
-                server.stop().await;
-            }
+            // In the order of `karst run`.
             if let Some(engine) = engine {
                 engine.shutdown().await.unwrap();
+            }
+            if let Some(server) = server {
+                server.stop().await;
             }
         });
     }
