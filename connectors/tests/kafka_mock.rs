@@ -96,6 +96,47 @@ async fn a_record_keeps_its_key_time_and_headers() {
     assert!(without[0].headers.is_empty() && without[0].value == records[0].value);
 }
 
+/// Records without headers are told apart by a byte behind their value, which is looked at before librdkafka is asked.
+#[tokio::test]
+async fn records_with_headers_and_without_in_any_order_keep_them_however_they_are_packed() {
+    for compression in ["none", "gzip", "lz4"] {
+        let broker = MockBroker::start(&[("clicks", 1)]).unwrap();
+        let options = [("compression.type", compression), ("batch.num.messages", "700")];
+        let producer = KafkaProducer::with(broker.bootstrap_servers(), options).unwrap();
+        let mut state = 7u64;
+        let mut chance = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let mut expected = Vec::new();
+        for number in 0..5_000u64 {
+            let value = match chance(8) {
+                0 => None,
+                1 => Some(Vec::new()),
+                2 => Some(vec![0; chance(6_000) as usize]), // a zero is the byte that is looked for
+                _ => Some(number.to_le_bytes().repeat(chance(20) as usize + 1)),
+            };
+            let key = (chance(2) == 0).then(|| vec![0; chance(4) as usize]);
+            let count = if chance(3) == 0 { chance(4) } else { 0 };
+            let headers: Vec<_> = (0..count).map(|at| (["a", "", "trace"][at as usize], number.to_be_bytes())).collect();
+            let given: Vec<_> = headers.iter().map(|(name, value)| (*name, Some(&value[..]))).collect();
+            let time = BrokerTime::from_millis(number as i64);
+            producer.send_with_headers("clicks", 0, time, key.as_deref(), value.as_deref(), &given).unwrap();
+            expected.push((key, value, headers));
+        }
+        producer.flush(Duration::from_secs(30)).unwrap();
+        let running = source(broker.bootstrap_servers()).start(ManualClock::new()).unwrap();
+        let mut reader = opened(&*running, P0, None).await;
+        let records = soon("records", read_count(&mut *reader, expected.len())).await;
+        for (record, (key, value, headers)) in records.iter().zip(&expected) {
+            assert_eq!((record.key.as_deref(), record.value.as_deref()), (key.as_deref(), value.as_deref()));
+            let found: Vec<_> = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+            let sent: Vec<_> = headers.iter().map(|(name, value)| (*name, Some(&value[..]))).collect();
+            assert_eq!(found, sent, "{compression}, {record:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_caught_up_reader_goes_on_with_what_comes_later() {
     let broker = MockBroker::start(&[("clicks", 2)]).unwrap();

@@ -1,9 +1,10 @@
 //! Values that can be read at sight: texts without escapes, short numbers, true, false and null. All else is left.
 //!
-//! Eight bytes are looked at at once, without a branch for each of them.
+//! Sixteen bytes of a text and eight of a number are looked at at once, without a branch for each of them.
+
+use wide::u8x16;
 
 const ONES: u64 = u64::from_ne_bytes([1; 8]);
-const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
 
 /// A text that documents have at a certain place.
 pub(super) struct Literal {
@@ -172,26 +173,29 @@ fn text_len(content: &[u8]) -> Option<usize> {
     let (chunks, tail) = content.as_chunks::<16>();
     let mut before = 0;
     for chunk in chunks {
-        let word = u128::from_le_bytes(*chunk);
-        let (low, high) = (special(word as u64), special((word >> 64) as u64));
-        if low | high != 0 {
-            let place = if low != 0 { low.trailing_zeros() / 8 } else { 8 + high.trailing_zeros() / 8 } as usize;
-            return (chunk[place % 16] == b'"').then_some(before + place);
+        let ends = ends(*chunk);
+        if ends != 0 {
+            let place = ends.trailing_zeros() as usize % 16;
+            return (chunk[place] == b'"').then_some(before + place);
         }
         before += 16;
     }
-    let place = tail.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))?;
+    let place = tail.iter().position(|byte| is_end(*byte))?;
     (tail[place] == b'"').then_some(before + place)
 }
 
-/// Marks bytes that end a text, or make it one that is not plain: the lowest mark is right. (A borrow can only mark bytes
-/// above one that is marked rightly.)
+/// Whether a byte ends a text, or makes it one that is not plain.
 #[inline]
-fn special(word: u64) -> u64 {
-    let quote = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
-    let escape = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
-    let control = word.wrapping_sub(ONES * 0x20);
-    (quote | escape | control) & !word & HIGH
+fn is_end(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | 0..0x20)
+}
+
+/// A bit for each byte that [ends](is_end) a text.
+#[inline]
+fn ends(bytes: [u8; 16]) -> u32 {
+    let bytes = u8x16::from(bytes);
+    let controls = bytes.simd_eq(bytes.min(u8x16::splat(0x1f)));
+    (bytes.simd_eq(u8x16::splat(b'"')) | bytes.simd_eq(u8x16::splat(b'\\')) | controls).to_bitmask()
 }
 
 /// The powers of ten that are exact: a significand below 2^53 divided by one of them is rounded once.
@@ -215,9 +219,12 @@ fn digits(text: &[u8], mut number: u64) -> (u64, usize) {
         }
         before += 8;
     }
-    let mut word = [0; 8]; // zeros are no digits
-    word[..tail.len()].copy_from_slice(tail);
-    let (more, count) = leading_digits(u64::from_le_bytes(word));
+    // What is left, and zeros, which are no digits, behind it: from the last eight bytes, if there are so many.
+    let word = match text.last_chunk::<8>() {
+        Some(last) => u64::from_le_bytes(*last).unbounded_shr(64 - 8 * tail.len() as u32),
+        None => tail.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    };
+    let (more, count) = leading_digits(word);
     (number.wrapping_mul(WHOLE_TENS[count]).wrapping_add(more), before + count)
 }
 
