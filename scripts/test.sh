@@ -7,6 +7,7 @@
 # environment  CI=true       a skipped step or test fails the run
 #              TEST=name     only tests whose name contains this (unit, doc, kafka, registry, sql); that there is none is a failure
 #              SEEDS=n       how many seeds the two simulations try (FROM=n: from which on)
+#              FAULTS=1      a line for each test of docs/reliability.md: how often it tried its fault
 #              KILLS=n       how often the crash harness ends the process (SEED=n: with which choices)
 #              VERBOSE=1     all of cargo's lines, not only what is not ok
 #
@@ -18,7 +19,7 @@ steps=("$@")
 [ $# -gt 0 ] || steps=("${all_steps[@]}")
 
 scratch="$(mktemp -d)"
-export KARST_TEST_SKIPPED="$scratch/skipped"
+export KARST_TEST_SKIPPED="$scratch/skipped" KARST_TEST_TRIED="$scratch/tried"
 : >"$KARST_TEST_SKIPPED"
 [ -n "${SEEDS:-}" ] && export KARST_SIM_SEEDS="$SEEDS"
 [ -n "${FROM:-}" ] && export KARST_SIM_FROM="$FROM"
@@ -197,6 +198,9 @@ printf '%s\n' "${lines[@]}"
 grep -haE '^test .*\.\.\. FAILED' "$scratch"/*.log | sed 's/^/  failed: /'
 grep -haE '^simulate seeds=' "$scratch"/simulate.log 2>/dev/null | sed 's/^/  /'
 grep -haE '^crash kills=' "$scratch"/crash.log 2>/dev/null | sed 's/^/  /'
+each=()
+[ "${FAULTS:-0}" = 1 ] && each=(--each)
+scripts/faults.py "$scratch" "$KARST_TEST_TRIED" "${each[@]}" | sed 's/^/  /'
 [ -f "$scratch/demo.out" ] && grep -aE '^demo records=' "$scratch/demo.out" | sed 's/^/  /'
 while read -r line; do echo "  skipped: $line"; done <"$KARST_TEST_SKIPPED"
 grep -haE '^test .*\.\.\. ignored' "$scratch"/*.log | sed -E 's/^test (.*) \.\.\. ignored,?/  ignored: \1/'

@@ -12,7 +12,10 @@ use std::{
 use karst::{EngineSettings, Reason, prelude::*};
 use serde_json::json;
 
-use crate::world::{child, column, is_child, outcomes, small, until};
+use crate::{
+    tried::tried,
+    world::{child, column, is_child, outcomes, small, until},
+};
 
 const SIGABRT: i32 = 6;
 const RECORDS: usize = 3_000;
@@ -148,6 +151,7 @@ fn a_record_that_ends_the_process_is_put_aside_after_so_many_deaths_and_all_othe
     let deaths = deaths_of(own, dir.path());
     // Once in its batch, then twice alone; the second was in the same batch, and is suspect already.
     assert_eq!(deaths, 5);
+    tried("a_record_that_ends_the_process_is_put_aside_after_so_many_deaths_and_all_others_are_applied_once", deaths as usize);
 
     karst::run(async {
         let engine = start(dir.path(), settings).await?;

@@ -34,6 +34,8 @@ mod restart;
 mod slow_shard;
 mod subscribe;
 mod supervision;
+#[path = "../support/tried.rs"]
+mod tried;
 mod two_resolvers;
 mod watermarks;
 mod windows;

@@ -8,6 +8,7 @@ use std::{fs, path::Path};
 use karst::{Reason, prelude::*, types::ProcessingTime};
 
 use crate::{
+    tried::tried,
     windows::{MINUTE, Told, check, check_visits, send, start, told},
     world::outcomes,
 };
@@ -91,6 +92,7 @@ fn a_directory_of_each_format_is_opened_answers_as_it_did_and_goes_on() {
         let dir = tempfile::tempdir().unwrap();
         copy(&fixture.join("directory"), dir.path());
         opens_and_goes_on(dir.path());
+        tried("a_directory_of_each_format_is_opened_answers_as_it_did_and_goes_on", 1);
     }
 }
 
@@ -100,6 +102,7 @@ fn a_backup_of_each_format_is_restored_answers_as_it_did_and_goes_on() {
         let dir = tempfile::tempdir().unwrap();
         karst::state::restore(&fixture.join("backup"), dir.path(), ProcessingTime(0)).unwrap();
         opens_and_goes_on(dir.path());
+        tried("a_backup_of_each_format_is_restored_answers_as_it_did_and_goes_on", 1);
     }
 }
 

@@ -7,6 +7,7 @@ use karst::{Engine, KafkaProducer, KafkaSource, connectors::kafka::admin::create
 
 use crate::{
     bad_records::{OnReading, Sensor, check, good, list, now},
+    tried::tried,
     world::{drain, kafka, small},
 };
 
@@ -29,6 +30,7 @@ fn every_bad_record_is_a_dead_letter_with_its_reason_and_the_next_good_one_is_ap
         let engine = builder.resolver(OnReading).start().await?;
         drain(&engine).await?;
         check(&engine, &list)?;
+        tried("every_bad_record_is_a_dead_letter_with_its_reason_and_the_next_good_one_is_applied", list.len());
         engine.shutdown().await
     })
     .unwrap();

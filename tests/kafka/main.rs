@@ -20,6 +20,8 @@ mod oracle;
 mod bad_records;
 #[path = "../it/gate.rs"]
 mod gate;
+#[path = "../support/tried.rs"]
+mod tried;
 
 mod backpressure;
 mod bad_input;

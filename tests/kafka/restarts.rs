@@ -10,6 +10,7 @@ use karst::{Engine, KafkaSource, LateLane, TimeSpan};
 
 use crate::{
     declare, oracle,
+    tried::tried,
     world::{check, check_against, drain, kafka, letters, records, rows, run_folder, skip, small, start, until},
 };
 
@@ -68,6 +69,7 @@ fn restarts_of_the_broker_in_the_middle_change_nothing() {
         drain(&engine).await?;
         until("the broker is well again", || handle.health().healthy).await;
         check(&engine, rows, TimeSpan::INFINITY);
+        tried("restarts_of_the_broker_in_the_middle_change_nothing", 2);
         drop(handle);
         engine.shutdown().await
     })
@@ -132,6 +134,7 @@ fn kill_9_of_the_engine_in_the_middle_again_and_again_changes_nothing() {
         }
         process.kill().unwrap(); // SIGKILL
         assert!(!process.wait().unwrap().success(), "it was killed, and did not end by itself");
+        tried("kill_9_of_the_engine_in_the_middle_again_and_again_changes_nothing", 1);
     }
     assert!((1..all).contains(&told), "the last kill came in the middle: {told} of {all}");
     karst::run(async {

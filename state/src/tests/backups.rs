@@ -67,6 +67,7 @@ fn any_mix_of_ages_replays_to_the_same_state() {
         }
         goes_on_to_the_same_end(mixed.path());
     }
+    tried("any_mix_of_ages_replays_to_the_same_state", 27);
 }
 
 #[test]
@@ -104,4 +105,5 @@ fn what_is_no_whole_backup_is_not_restored_and_nothing_is_overwritten() {
     assert!(matches!(restore(&backups[2], empty.path(), ProcessingTime(0)), Err(Error::Missing { .. })));
     let error = open(empty.path(), SHARDS).map(drop).unwrap_err();
     assert!(matches!(error, Error::Unfinished { .. }) && error.hint().is_some(), "{error}");
+    tried("what_is_no_whole_backup_is_not_restored_and_nothing_is_overwritten", 4);
 }

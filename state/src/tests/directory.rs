@@ -54,6 +54,7 @@ fn another_hash_or_format_is_refused() {
     fs::write(dir.path().join("karst.meta"), "nonsense").unwrap();
     let error = refusal(dir.path(), 1);
     assert!(error.source().unwrap().to_string().contains("a line `format = …`"));
+    tried("another_hash_or_format_is_refused", 3);
 }
 
 #[test]
@@ -68,6 +69,7 @@ fn a_shard_that_belongs_elsewhere_is_refused() {
     fs::remove_dir_all(dir.path().join("shards/001")).unwrap();
     copy(&other.path().join("shards/001"), &dir.path().join("shards/001"));
     assert_eq!(mismatch(&refusal(dir.path(), 2)).0, "store");
+    tried("a_shard_that_belongs_elsewhere_is_refused", 2);
 }
 
 #[test]
@@ -81,6 +83,7 @@ fn a_missing_shard_is_not_made_anew() {
     let dir = made(2);
     fs::remove_file(dir.path().join("karst.meta")).unwrap();
     assert!(matches!(refusal(dir.path(), 2), Error::Missing { .. }));
+    tried("a_missing_shard_is_not_made_anew", 3);
 }
 
 #[test]

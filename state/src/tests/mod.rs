@@ -10,6 +10,8 @@ mod poison;
 mod power;
 mod recovery;
 mod sessions;
+#[path = "../../../tests/support/tried.rs"]
+mod tried;
 mod wal_damage;
 mod windows;
 
@@ -26,6 +28,7 @@ use karst_types::{
     update::Cause,
 };
 
+use self::tried::tried;
 use crate::{
     Applied, CommitWriter, LaneHead, LaneId, Lateness, Row, ShardBatch, ShardWriter, SourceBatch, SourceWriter, Store,
     StoreSettings, WatermarkState, rocks::Shared,

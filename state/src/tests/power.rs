@@ -127,11 +127,12 @@ fn with_durability_power_every_acknowledged_commit_is_there_after_a_loss_of_powe
         images += 1;
     });
     assert!(images > 20);
+    tried("with_durability_power_every_acknowledged_commit_is_there_after_a_loss_of_power", images);
 }
 
 #[test]
 fn with_durability_process_a_loss_of_power_leaves_each_shard_an_earlier_whole_state_and_the_replay_makes_them_one() {
-    let (mut fell_back, mut apart, mut bytes) = (0, 0, 0);
+    let (mut fell_back, mut apart, mut bytes, mut images) = (0, 0, 0, 0);
     a_life(Durability::Process, |left, lost, promised, committed| {
         let stand = positions(&left, |core| core.committed(LANE));
         for ((stand, promised), committed) in stand.iter().zip(promised).zip(committed) {
@@ -140,8 +141,11 @@ fn with_durability_process_a_loss_of_power_leaves_each_shard_an_earlier_whole_st
         fell_back += usize::from(stand.iter().zip(committed).any(|(stand, committed)| stand < committed));
         apart += usize::from(stand[0] != stand[1]);
         bytes += lost;
+        images += 1;
         goes_on_to_the_same_end(left);
     });
+    let own = "with_durability_process_a_loss_of_power_leaves_each_shard_an_earlier_whole_state_and_the_replay_makes_them_one";
+    tried(own, images);
     assert!(fell_back > 10 && apart > 5 && bytes > 0, "{fell_back} {apart} {bytes}: otherwise this shows nothing");
 }
 
@@ -176,6 +180,7 @@ fn what_is_acknowledged_outlives_a_sigkill_with_either_durability() {
             let store = Store::open(&path, &of(durability), Arc::new(StoppedClock)).unwrap();
             assert!(store.committed(LANE) >= acknowledged.last().map(|offset| Offset(*offset)), "round {round}");
             check_committed(&store, LOG);
+            tried("what_is_acknowledged_outlives_a_sigkill_with_either_durability", 1);
             if round == 5 {
                 let mut driver = Driver::new(store, LOG);
                 driver.send(50);

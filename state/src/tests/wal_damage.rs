@@ -117,6 +117,7 @@ fn a_log_file_lost_from_the_middle_or_the_front_is_always_refused() {
             assert!(opened.is_none() || how == "halved", "log {number} of {logs} {how} was opened at {opened:?}");
         }
     }
+    tried("a_log_file_lost_from_the_middle_or_the_front_is_always_refused", images.count);
 }
 
 #[test]
@@ -139,6 +140,7 @@ fn a_torn_tail_leaves_an_earlier_state_whole() {
     assert!(opened.is_sorted_by_key(|(_, seq)| *seq), "keeping more bytes never loses commits");
     assert_eq!(opened.last().map(|(_, seq)| *seq), Some(newest));
     assert!(opened[0].1 < newest);
+    tried("a_torn_tail_leaves_an_earlier_state_whole", opened.len());
 }
 
 #[test]
@@ -155,4 +157,5 @@ fn a_flipped_bit_is_refused_or_leaves_an_earlier_state_whole() {
             fs::write(log, bytes).unwrap();
         });
     }
+    tried("a_flipped_bit_is_refused_or_leaves_an_earlier_state_whole", images.count);
 }
