@@ -18,6 +18,7 @@ use karst_types::{KillPoint, ShardId, kill_point, kill_point::Place};
 
 use crate::{
     error::{Error, Result, ShardName},
+    keys,
     metrics::ShardMetrics,
     settings::Shares,
     window::Windows,
@@ -172,6 +173,16 @@ impl Rocks {
         let family = self.db.cf_handle("default").expect("every database has the default column family");
         let found = self.db.batched_multi_get_cf(family, keys, true);
         found.into_iter().map(|value| value.map_err(self.error("read"))).collect()
+    }
+
+    /// Whether there is any row of an entity.
+    pub(crate) fn has_rows(&self) -> Result<bool> {
+        let mut found = false;
+        self.scan(&[keys::ROW], &[keys::ROW], |_, _| {
+            found = true;
+            Ok(false)
+        })?;
+        Ok(found)
     }
 
     /// One of the moments at which a test may make the disk fail.

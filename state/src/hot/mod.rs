@@ -66,6 +66,8 @@ pub(crate) struct HotSet {
     entries: AtomicUsize,
     hand: AtomicUsize, // the part that is swept next
     budget: AtomicUsize,
+    /// No row is on disk that is not here.
+    whole: AtomicBool,
 }
 
 impl HotSet {
@@ -77,7 +79,17 @@ impl HotSet {
             entries: AtomicUsize::new(0),
             hand: AtomicUsize::new(0),
             budget: AtomicUsize::new(budget),
+            whole: AtomicBool::new(false),
         }
+    }
+
+    /// Whether a row that is not here is nowhere, so that nobody need ask the disk for it.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole.load(Relaxed)
+    }
+    /// There is no row on disk. It is over with that at the first row that is evicted.
+    pub(crate) fn set_whole(&self) {
+        self.whole.store(true, Relaxed);
     }
 
     /// Reads a row under the lock.
@@ -109,17 +121,9 @@ impl HotSet {
             |index| nth(index).hash,
             dirty,
             |part, number, group, dirty| {
-                let (mut places, mut touched) = ([(MISS, MISS); GROUP], 0);
+                let mut places = [(MISS, MISS); GROUP];
+                part.find_all(group, &nth, |class| beside.class(class), &mut places);
                 let mut grown = 0;
-                for (place, index) in places.iter_mut().zip(group) {
-                    let update = nth(*index as usize);
-                    let Some(found) = part.find(update.class, update.key, update.hash) else { continue };
-                    let class = beside.class(update.class);
-                    let other = class.and_then(|class| part.beside(found, class, update.key, update.hash)).unwrap_or(MISS);
-                    *place = (found, other);
-                    touched ^= part.ask_for(found) ^ part.ask_for(other);
-                }
-                std::hint::black_box(touched);
                 for ((place, other), index) in places.iter().zip(group) {
                     let index = *index as usize;
                     let update = nth(index);
@@ -157,14 +161,10 @@ impl HotSet {
             |index| nth(index).hash,
             dirty,
             |part, number, group, dirty| {
-                let (mut places, mut touched, mut grown) = ([MISS; GROUP], 0, 0);
-                for (place, index) in places.iter_mut().zip(group) {
-                    let update = nth(*index as usize);
-                    *place = part.find(update.class, update.key, update.hash).unwrap_or(MISS);
-                    touched ^= part.ask_for(*place);
-                }
-                std::hint::black_box(touched);
-                for (place, index) in places.iter().zip(group) {
+                let mut places = [(MISS, MISS); GROUP];
+                part.find_all(group, &nth, |_| None, &mut places);
+                let mut grown = 0;
+                for ((place, _), index) in places.iter().zip(group) {
                     let index = *index as usize;
                     if *place == MISS {
                         misses.push(index);
@@ -291,6 +291,7 @@ impl HotSet {
                     continue;
                 }
                 let bytes = entry.bytes();
+                self.whole.store(false, Relaxed);
                 part.remove(place as u32);
                 self.bytes.fetch_sub(bytes, Relaxed);
                 self.entries.fetch_sub(1, Relaxed);
@@ -300,13 +301,14 @@ impl HotSet {
         evicted
     }
 
-    /// Forgets everything: the next reads and updates see what is committed.
+    /// Forgets everything: the next reads and updates see what is committed. [`HotSet::set_whole`] has to be said anew.
     pub(crate) fn clear(&self) {
         for part in &self.parts {
             *part.write() = Part::default();
         }
         self.bytes.store(0, Relaxed);
         self.entries.store(0, Relaxed);
+        self.whole.store(false, Relaxed);
     }
 
     #[cfg(test)]

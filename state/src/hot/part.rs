@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU8};
 
 use hashbrown::HashTable;
-use karst_types::ClassId;
+use karst_types::{ClassId, UpdateRef};
 
 /// No place.
 pub(super) const MISS: u32 = u32::MAX;
@@ -36,6 +36,13 @@ impl Key {
             Self::Heap(bytes) => bytes,
         }
     }
+    #[inline]
+    fn is(&self, key: &[u8]) -> bool {
+        match self {
+            Self::Inline(length, bytes) => usize::from(*length) == key.len() && bytes.iter().zip(key).all(|(a, b)| a == b),
+            Self::Heap(bytes) => **bytes == *key,
+        }
+    }
     fn heap_bytes(&self) -> usize {
         match self {
             Self::Inline(..) => 0,
@@ -65,6 +72,20 @@ impl Entry {
         // The entry, its row and key, and its share of the table with the usual slack.
         size_of::<Self>() + self.row.capacity() + self.key.heap_bytes() + 8
     }
+
+    /// Whether this is the row of that key. An entry that is free looks like one with an empty row.
+    #[inline]
+    fn is(&self, class: ClassId, key: &[u8], hash: u64) -> bool {
+        self.hash == hash && self.class == class && self.key.is(key)
+    }
+
+    /// Asks the memory for what is read first of a row, and for its end.
+    #[inline]
+    fn ask_for_row(&self) -> u64 {
+        const LINE: usize = 64;
+        let byte = |at: usize| u64::from(self.row.get(at).copied().unwrap_or_default());
+        byte(0) ^ byte(LINE) ^ byte(self.row.len().wrapping_sub(1))
+    }
 }
 
 #[derive(Default)]
@@ -80,22 +101,14 @@ const fn bucket(hash: u64) -> u64 {
 }
 impl Part {
     pub(super) fn find(&self, class: ClassId, key: &[u8], hash: u64) -> Option<u32> {
-        let same = |index: &u32| {
-            let entry = &self.entries[*index as usize];
-            entry.hash == hash && entry.class == class && entry.key.as_bytes() == key
-        };
-        self.table.find(bucket(hash), same).copied()
+        self.table.find(bucket(hash), |index| self.entries[*index as usize].is(class, key, hash)).copied()
     }
 
     /// Where the row of `class` is that stands beside the one at `place`, of the same key.
     #[inline]
     pub(super) fn beside(&mut self, place: u32, class: ClassId, key: &[u8], hash: u64) -> Option<u32> {
         let seen = self.entries[place as usize].beside;
-        if let Some(entry) = self.entries.get(seen as usize)
-            && (entry.hash, entry.class) == (hash, class)
-            && !entry.row.is_empty()
-            && entry.key.as_bytes() == key
-        {
+        if self.entries.get(seen as usize).is_some_and(|entry| entry.is(class, key, hash) && !entry.row.is_empty()) {
             return Some(seen);
         }
         let found = self.find(class, key, hash)?;
@@ -103,11 +116,49 @@ impl Part {
         Some(found)
     }
 
-    /// Asks the memory for a row, which it brings while others are looked up.
+    /// Where the rows of a group of updates are, and those beside them; [`MISS`] for those that are not here.
+    ///
+    /// Looking up is waiting for memory, from the table to the entry to the row. So the whole group takes each of these steps before
+    /// it takes the next: a step is a few instructions, and the processor waits for many of them at once.
     #[inline]
-    pub(super) fn ask_for(&self, place: u32) -> u8 {
-        let row = self.entries.get(place as usize).map_or(&[][..], |entry| &entry.row);
-        row.first().copied().unwrap_or_default() ^ row.last().copied().unwrap_or_default()
+    pub(super) fn find_all<'u>(
+        &mut self,
+        group: &[u32],
+        nth: &impl Fn(usize) -> UpdateRef<'u>,
+        class_beside: impl Fn(ClassId) -> Option<ClassId>,
+        places: &mut [(u32, u32)],
+    ) {
+        let mut asked = 0;
+        for (place, index) in places.iter_mut().zip(group) {
+            place.0 = self.table.find(bucket(nth(*index as usize).hash), |_| true).copied().unwrap_or(MISS);
+        }
+        for (place, _) in places.iter().take(group.len()) {
+            asked ^= self.entries.get(*place as usize).map_or(0, |entry| entry.hash);
+        }
+        for (place, index) in places.iter_mut().zip(group) {
+            if place.0 == MISS {
+                continue; // nothing has as much of its hash
+            }
+            let update = nth(*index as usize);
+            let found = Some(place.0).filter(|place| self.entries[*place as usize].is(update.class, update.key, update.hash));
+            place.0 = found.or_else(|| self.find(update.class, update.key, update.hash)).unwrap_or(MISS);
+            let Some(entry) = self.entries.get(place.0 as usize) else { continue };
+            asked ^= entry.ask_for_row();
+            if class_beside(update.class).is_some() {
+                asked ^= self.entries.get(entry.beside as usize).map_or(0, |entry| entry.hash);
+            }
+        }
+        for (place, index) in places.iter_mut().zip(group) {
+            let update = nth(*index as usize);
+            if place.0 != MISS
+                && let Some(class) = class_beside(update.class)
+                && let Some(beside) = self.beside(place.0, class, update.key, update.hash)
+            {
+                place.1 = beside;
+                asked ^= self.entries[beside as usize].ask_for_row();
+            }
+        }
+        std::hint::black_box(asked); // or nobody would have asked
     }
 
     /// Changes a row; `dirtied` is told if it was clean, and differs now. Returns by how many bytes it has grown.

@@ -220,23 +220,13 @@ pub(super) fn put<'u>(
         return Ok(());
     }
     core.metrics.hot_misses.increment(misses.len() as u64);
-    let mut wanted: Vec<(Vec<u8>, UpdateRef<'u>)> =
-        misses.iter().map(|index| nth(*index)).map(|update| (keys::row(update.class, update.key), update)).collect();
-    wanted.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-    wanted.dedup_by(|(a, _), (b, _)| a == b);
-    core.with_rocks(|rocks| {
-        let found = rocks.get_sorted(wanted.iter().map(|(key, _)| &key[..]))?;
-        for ((_, update), stored) in wanted.iter().zip(found) {
-            let Some(stored) = stored else { continue };
-            let row = windows.read(update.class, &stored);
-            let row = row.ok_or_else(|| rocks.corrupt(format!("the tiles of {:?}", update.entity())))?;
-            core.hot.insert_committed(update.class, update.key, update.hash, row);
-        }
-        Ok(())
-    })?;
-    let mut one =
-        |index: usize| core.hot.change(1, |_| nth(index), dirty, |row, _, update| change(row, index, update)).is_empty();
-    let absent: Vec<usize> = misses.into_iter().filter(|index| !one(*index)).collect();
+    let mut absent = misses;
+    if !core.hot.is_whole() {
+        load(core, windows, absent.iter().map(|index| nth(*index)))?;
+        let mut one =
+            |index: usize| core.hot.change(1, |_| nth(index), dirty, |row, _, update| change(row, index, update)).is_empty();
+        absent.retain(|index| !one(*index));
+    }
     for index in absent {
         // New. The first update puts the row in, those after it find it.
         if core.hot.change(1, |_| nth(index), dirty, |row, _, update| change(row, index, update)).is_empty() {
@@ -248,4 +238,22 @@ pub(super) fn put<'u>(
         core.hot.insert_dirty(&update, row, dirty);
     }
     Ok(())
+}
+
+/// Brings the rows of tiles that these name and that are on disk into the hot set.
+fn load<'u>(core: &Core, windows: &Windows, missing: impl Iterator<Item = UpdateRef<'u>>) -> Result<()> {
+    let mut wanted: Vec<(Vec<u8>, UpdateRef<'u>)> =
+        missing.map(|update| (keys::row(update.class, update.key), update)).collect();
+    wanted.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    wanted.dedup_by(|(a, _), (b, _)| a == b);
+    core.with_rocks(|rocks| {
+        let found = rocks.get_sorted(wanted.iter().map(|(key, _)| &key[..]))?;
+        for ((_, update), stored) in wanted.iter().zip(found) {
+            let Some(stored) = stored else { continue };
+            let row = windows.read(update.class, &stored);
+            let row = row.ok_or_else(|| rocks.corrupt(format!("the tiles of {:?}", update.entity())))?;
+            core.hot.insert_committed(update.class, update.key, update.hash, row);
+        }
+        Ok(())
+    })
 }
