@@ -34,6 +34,9 @@ use crate::{
 
 /// Full commits after which rows are written. Bounds what is applied again when a shard is opened: a million updates by default.
 const ROWS_EVERY: usize = 4;
+/// History that a commit of a flood is made for: it costs little beside what it holds, and memory of this size is used again from one
+/// commit to the next, where larger pieces would come from the system each time, and be filled with zeros first.
+const HISTORY_OF_FLOOD: usize = 2 << 20;
 /// However much comes.
 const ROWS_AT_LEAST_EVERY: Duration = Duration::from_secs(2);
 
@@ -258,6 +261,11 @@ impl ShardWriter {
     pub fn is_flooded(&self) -> bool {
         // Never by a commit without updates: it would leave rows behind that no history brings up, and nobody would ever write them.
         self.gathered.events >= (self.core.settings().commit_events / 16).max(1)
+    }
+
+    /// Whether there is enough for a commit, though it might wait: in a flood.
+    pub fn may_commit(&self) -> bool {
+        self.is_flooded() && self.gathered.history.len() >= HISTORY_OF_FLOOD
     }
 
     /// Whether a commit is on its way.

@@ -20,6 +20,7 @@ const PARTS: usize = 32;
 /// Updates under one lock: a reader waits for some microseconds at most.
 const GROUP: usize = 32;
 
+mod ask;
 mod marked;
 mod part;
 #[cfg(test)]
@@ -58,6 +59,37 @@ pub(crate) struct Missed {
     pub(crate) rows: Vec<usize>,
     /// Those whose rows beside were not found, or not looked for, since their own was missing.
     pub(crate) beside: Vec<usize>,
+}
+
+/// Some updates of one part: these of an order.
+struct Group {
+    part: u32,
+    start: u32,
+    end: u32,
+}
+
+/// An order of the updates in which those of one part follow each other, in theirs; and its groups.
+fn grouped(count: usize, hash: impl Fn(usize) -> u64) -> (Vec<u32>, Vec<Group>) {
+    if count == 1 {
+        return (vec![0], vec![Group { part: part_of(hash(0)) as u32, start: 0, end: 1 }]);
+    }
+    let mut starts = [0u32; PARTS + 1];
+    (0..count).for_each(|index| starts[part_of(hash(index)) + 1] += 1);
+    (0..PARTS).for_each(|part| starts[part + 1] += starts[part]);
+    let mut order = vec![0u32; count];
+    let mut next = starts;
+    for index in 0..count {
+        let place = &mut next[part_of(hash(index))];
+        order[*place as usize] = index as u32;
+        *place += 1;
+    }
+    let mut groups = Vec::with_capacity(PARTS + count / GROUP);
+    for part in 0..PARTS {
+        let (from, to) = (starts[part], starts[part + 1]);
+        let starts = (from..to).step_by(GROUP);
+        groups.extend(starts.map(|start| Group { part: part as u32, start, end: to.min(start + GROUP as u32) }));
+    }
+    (order, groups)
 }
 
 pub(crate) struct HotSet {
@@ -104,45 +136,35 @@ impl HotSet {
 
     /// Applies `count` updates to the rows that are here, and to those beside them, of each entity in their order. Returns the updates
     /// whose rows are not here.
-    ///
-    /// Goes part by part, some updates under one lock, and looks all of them up before it changes the first: looking up is
-    /// waiting for memory, and a processor waits for many places at once if nothing between them orders it (a lock would).
-    pub(crate) fn update<'u>(
+    pub(crate) fn update<'u, B: Beside<'u>>(
         &self,
         count: usize,
         nth: impl Fn(usize) -> UpdateRef<'u>,
         stored_at: ProcessingTime,
         dirty: &mut Marked,
-        beside: &mut impl Beside<'u>,
+        beside: &mut B,
     ) -> Missed {
         let mut missed = Missed::default();
-        self.in_groups(
-            count,
-            |index| nth(index).hash,
-            dirty,
-            |part, number, group, dirty| {
-                let mut places = [(MISS, MISS); GROUP];
-                part.find_all(group, &nth, |class| beside.class(class), &mut places);
-                let mut grown = 0;
-                for ((place, other), index) in places.iter().zip(group) {
-                    let index = *index as usize;
-                    let update = nth(index);
-                    if *place == MISS {
-                        missed.rows.push(index);
-                    } else {
-                        let merge = |row: &mut Vec<u8>| row::merge(row, &update, stored_at);
-                        grown += part.change(*place, |place| dirty.push(number, place), merge);
-                    }
-                    if *other != MISS {
-                        let change = |row: &mut Vec<u8>| beside.change(row, index, &update);
-                        grown += part.change(*other, |place| dirty.push(number, place), change);
-                    } else if beside.class(update.class).is_some() {
-                        missed.beside.push(index);
-                    }
+        self.in_groups(count, &nth, beside, B::class, |beside, part, number, group, places| {
+            let mut grown = 0;
+            for ((place, other), index) in places.iter().zip(group) {
+                let index = *index as usize;
+                let update = nth(index);
+                if *place == MISS {
+                    missed.rows.push(index);
+                } else {
+                    let merge = |row: &mut Vec<u8>| row::merge(row, &update, stored_at);
+                    grown += part.change(*place, |place| dirty.push(number, place), merge);
                 }
-                grown
-            },
-        );
+                if *other != MISS {
+                    let change = |row: &mut Vec<u8>| beside.change(row, index, &update);
+                    grown += part.change(*other, |place| dirty.push(number, place), change);
+                } else if beside.class(update.class).is_some() {
+                    missed.beside.push(index);
+                }
+            }
+            grown
+        });
         missed
     }
 
@@ -158,11 +180,10 @@ impl HotSet {
         let mut misses = Vec::new();
         self.in_groups(
             count,
-            |index| nth(index).hash,
-            dirty,
-            |part, number, group, dirty| {
-                let mut places = [(MISS, MISS); GROUP];
-                part.find_all(group, &nth, |_| None, &mut places);
+            &nth,
+            &mut (),
+            |_, _| None,
+            |_, part, number, group, places| {
                 let mut grown = 0;
                 for ((place, _), index) in places.iter().zip(group) {
                     let index = *index as usize;
@@ -179,35 +200,39 @@ impl HotSet {
         misses
     }
 
-    /// Calls `each` with the updates of each part, some at a time, under its lock; it returns by how many bytes the part has grown.
-    fn in_groups(
+    /// Calls `each` with the updates of each part, some at a time, and with the places of their rows and of those beside them ([`MISS`]:
+    /// not here), under the lock of the part; it returns by how many bytes the part has grown.
+    ///
+    /// Looking up is waiting for memory, from the table to the entry to the row to the entry beside. So a group takes a step, asks for
+    /// what its next one needs, and three other groups have their turn before that is read.
+    fn in_groups<'u, S>(
         &self,
         count: usize,
-        hash: impl Fn(usize) -> u64,
-        dirty: &mut Marked,
-        mut each: impl FnMut(&mut Part, usize, &[u32], &mut Marked) -> isize,
+        nth: &impl Fn(usize) -> UpdateRef<'u>,
+        state: &mut S,
+        class_beside: impl Fn(&S, ClassId) -> Option<ClassId>,
+        mut each: impl FnMut(&mut S, &mut Part, usize, &[u32], &[(u32, u32)]) -> isize,
     ) {
-        if count == 1 {
-            let number = part_of(hash(0));
-            let grown = each(&mut self.parts[number].write(), number, &[0], dirty);
-            self.bytes.fetch_add(grown as usize, Relaxed); // wraps both ways
-            return;
-        }
-        let mut starts = [0usize; PARTS + 1];
-        (0..count).for_each(|index| starts[part_of(hash(index)) + 1] += 1);
-        (0..PARTS).for_each(|part| starts[part + 1] += starts[part]);
-        let mut order = vec![0u32; count];
-        let mut next = starts;
-        for index in 0..count {
-            let place = &mut next[part_of(hash(index))];
-            order[*place] = index as u32;
-            *place += 1;
-        }
-        for (number, part) in self.parts.iter().enumerate() {
-            for group in order[starts[number]..starts[number + 1]].chunks(GROUP) {
-                let grown = each(&mut part.write(), number, group, dirty);
-                if grown != 0 {
-                    self.bytes.fetch_add(grown as usize, Relaxed); // wraps both ways
+        const STEPS: usize = 4;
+        let (order, groups) = grouped(count, |index| nth(index).hash);
+        let mut rings = [[(MISS, MISS); GROUP]; STEPS];
+        for turn in 0..groups.len() + STEPS - 1 {
+            for step in 0..STEPS {
+                let Some(Group { part: number, start, end }) = turn.checked_sub(step).and_then(|nth| groups.get(nth)) else {
+                    continue;
+                };
+                let (part, group) = (&self.parts[*number as usize], &order[*start as usize..*end as usize]);
+                let places = &mut rings[(turn - step) % STEPS][..group.len()];
+                match step {
+                    0 => part.read().guess(group, nth, places),
+                    1 => part.read().find_guessed(group, nth, |class| class_beside(state, class), places),
+                    2 => part.write().find_beside(group, nth, |class| class_beside(state, class), places),
+                    _ => {
+                        let grown = each(state, &mut part.write(), *number as usize, group, places);
+                        if grown != 0 {
+                            self.bytes.fetch_add(grown as usize, Relaxed); // wraps both ways
+                        }
+                    }
                 }
             }
         }

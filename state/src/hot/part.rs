@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8};
 use hashbrown::HashTable;
 use karst_types::{ClassId, UpdateRef};
 
+use super::ask::ask_for;
+use crate::bytes::same;
+
 /// No place.
 pub(super) const MISS: u32 = u32::MAX;
 
@@ -39,7 +42,7 @@ impl Key {
     #[inline]
     fn is(&self, key: &[u8]) -> bool {
         match self {
-            Self::Inline(length, bytes) => usize::from(*length) == key.len() && bytes.iter().zip(key).all(|(a, b)| a == b),
+            Self::Inline(length, bytes) => same(&bytes[..usize::from(*length)], key),
             Self::Heap(bytes) => **bytes == *key,
         }
     }
@@ -81,10 +84,10 @@ impl Entry {
 
     /// Asks the memory for what is read first of a row, and for its end.
     #[inline]
-    fn ask_for_row(&self) -> u64 {
+    fn ask_for_row(&self) {
         const LINE: usize = 64;
-        let byte = |at: usize| u64::from(self.row.get(at).copied().unwrap_or_default());
-        byte(0) ^ byte(LINE) ^ byte(self.row.len().wrapping_sub(1))
+        let last = self.row.len().wrapping_sub(1);
+        [0, LINE, last, last.wrapping_sub(LINE)].into_iter().filter_map(|at| self.row.get(at)).for_each(ask_for);
     }
 }
 
@@ -116,49 +119,58 @@ impl Part {
         Some(found)
     }
 
-    /// Where the rows of a group of updates are, and those beside them; [`MISS`] for those that are not here.
-    ///
-    /// Looking up is waiting for memory, from the table to the entry to the row. So the whole group takes each of these steps before
-    /// it takes the next: a step is a few instructions, and the processor waits for many of them at once.
+    /// The first of three steps to the places of a group of updates: whatever the table has with as much of their hashes as it knows.
     #[inline]
-    pub(super) fn find_all<'u>(
+    pub(super) fn guess<'u>(&self, group: &[u32], nth: &impl Fn(usize) -> UpdateRef<'u>, places: &mut [(u32, u32)]) {
+        for (place, index) in places.iter_mut().zip(group) {
+            let guess = self.table.find(bucket(nth(*index as usize).hash), |_| true).copied();
+            *place = (guess.unwrap_or(MISS), MISS);
+            guess.and_then(|guess| self.entries.get(guess as usize)).into_iter().for_each(ask_for);
+        }
+    }
+
+    /// The second: finds the rows of those that were guessed.
+    #[inline]
+    pub(super) fn find_guessed<'u>(
+        &self,
+        group: &[u32],
+        nth: &impl Fn(usize) -> UpdateRef<'u>,
+        class_beside: impl Fn(ClassId) -> Option<ClassId>,
+        places: &mut [(u32, u32)],
+    ) {
+        for ((place, _), index) in places.iter_mut().zip(group) {
+            let update = nth(*index as usize);
+            let Some(guessed) = self.entries.get(*place as usize) else { continue };
+            if !guessed.is(update.class, update.key, update.hash) {
+                *place = self.find(update.class, update.key, update.hash).unwrap_or(MISS);
+            }
+            let Some(entry) = self.entries.get(*place as usize) else { continue };
+            entry.ask_for_row();
+            if class_beside(update.class).is_some() {
+                self.entries.get(entry.beside as usize).into_iter().for_each(ask_for);
+            }
+        }
+    }
+
+    /// The third: finds the rows beside those.
+    #[inline]
+    pub(super) fn find_beside<'u>(
         &mut self,
         group: &[u32],
         nth: &impl Fn(usize) -> UpdateRef<'u>,
         class_beside: impl Fn(ClassId) -> Option<ClassId>,
         places: &mut [(u32, u32)],
     ) {
-        let mut asked = 0;
-        for (place, index) in places.iter_mut().zip(group) {
-            place.0 = self.table.find(bucket(nth(*index as usize).hash), |_| true).copied().unwrap_or(MISS);
-        }
-        for (place, _) in places.iter().take(group.len()) {
-            asked ^= self.entries.get(*place as usize).map_or(0, |entry| entry.hash);
-        }
-        for (place, index) in places.iter_mut().zip(group) {
-            if place.0 == MISS {
-                continue; // nothing has as much of its hash
-            }
+        for ((place, other), index) in places.iter_mut().zip(group) {
             let update = nth(*index as usize);
-            let found = Some(place.0).filter(|place| self.entries[*place as usize].is(update.class, update.key, update.hash));
-            place.0 = found.or_else(|| self.find(update.class, update.key, update.hash)).unwrap_or(MISS);
-            let Some(entry) = self.entries.get(place.0 as usize) else { continue };
-            asked ^= entry.ask_for_row();
-            if class_beside(update.class).is_some() {
-                asked ^= self.entries.get(entry.beside as usize).map_or(0, |entry| entry.hash);
-            }
-        }
-        for (place, index) in places.iter_mut().zip(group) {
-            let update = nth(*index as usize);
-            if place.0 != MISS
+            if *place != MISS
                 && let Some(class) = class_beside(update.class)
-                && let Some(beside) = self.beside(place.0, class, update.key, update.hash)
+                && let Some(beside) = self.beside(*place, class, update.key, update.hash)
             {
-                place.1 = beside;
-                asked ^= self.entries[beside as usize].ask_for_row();
+                *other = beside;
+                self.entries[beside as usize].ask_for_row();
             }
         }
-        std::hint::black_box(asked); // or nobody would have asked
     }
 
     /// Changes a row; `dirtied` is told if it was clean, and differs now. Returns by how many bytes it has grown.

@@ -62,7 +62,7 @@ impl<'u> Beside<'u> for Adding<'_> {
         let watermark = layout.watermark();
         let due = row::is_due(row, layout, watermark);
         if due {
-            row::roll(row, layout, watermark, &mut self.scratch.rolled);
+            row::roll(row, layout, watermark, self.scratch);
         }
         let placed = row::add(row, layout, update, self.scratch);
         if placed.archived > 0 {
