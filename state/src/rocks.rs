@@ -83,9 +83,9 @@ impl Shared {
         options.set_max_bytes_for_level_base(8 * self.memtable.max(8 << 20) as u64);
         options.set_target_file_size_base(32 << 20);
         options.set_level_compaction_dynamic_level_bytes(true);
-        options.set_compression_type(DBCompressionType::Lz4);
         // What is flushed is soon compacted, and compressed then.
-        options.set_compression_per_level(&[[DBCompressionType::None; 1].as_slice(), &[DBCompressionType::Lz4; 6]].concat());
+        let [none, lz4] = [DBCompressionType::None, DBCompressionType::Lz4];
+        options.set_compression_per_level(&[none, lz4, lz4, lz4, lz4, lz4, lz4]);
         // One thread writes, in sorted order: the memtable then finds its place from the place before.
         options.set_allow_concurrent_memtable_write(false);
         options.set_memtable_whole_key_filtering(true);

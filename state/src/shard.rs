@@ -263,9 +263,9 @@ impl ShardWriter {
         self.gathered.events >= (self.core.settings().commit_events / 16).max(1)
     }
 
-    /// Whether there is enough for a commit, though it might wait: in a flood.
+    /// Whether there is enough for a commit, though it might wait: in a flood, unless each commit has to write its rows.
     pub fn may_commit(&self) -> bool {
-        self.is_flooded() && self.gathered.history.len() >= HISTORY_OF_FLOOD
+        self.is_flooded() && self.gathered.history.len() >= HISTORY_OF_FLOOD && !self.core.hot.over_budget()
     }
 
     /// Whether a commit is on its way.
@@ -335,11 +335,10 @@ fn apply_missing(core: &Core, dirty: &mut Marked, missing: &[UpdateRef<'_>], sto
         absent = core.hot.update(missing.len(), |index| missing[index], stored_at, dirty, &mut NothingBeside).rows;
     }
     for index in absent {
-        // A new entity. Its first update puts in the row, the others find it.
+        // A new entity. Its first update puts in the row, into which it then brings nothing new; the others find it.
         let update = missing[index];
-        if !core.hot.update(1, |_| update, stored_at, dirty, &mut NothingBeside).rows.is_empty() {
-            core.hot.insert_new(&update, stored_at, dirty);
-        }
+        let merge = |row: &mut Vec<u8>| row::merge(row, &update, stored_at);
+        core.hot.change_or_insert(&update, dirty, || row::build(&update, stored_at), merge);
     }
     Ok(())
 }

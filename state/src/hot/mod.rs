@@ -9,7 +9,7 @@
 //! Divided by key hash into 32 parts, each with its own lock. Of the hash, bits 0–4 choose the part, bits 25–31 are the tag
 //! and bits 32 upward the bucket in the part's table; the topmost bits chose the shard and are the same for all keys here.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use karst_types::{ClassId, ProcessingTime, UpdateRef};
 use parking_lot::RwLock;
@@ -26,8 +26,9 @@ mod part;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use ask::ask_for;
 pub(crate) use marked::{Copied, CopiedRow, Marked};
-use part::{DIRTY, Entry, IN_FLIGHT, Key, MISS, Part};
+use part::{DIRTY, Entry, IN_FLIGHT, MISS, Part};
 
 const fn part_of(hash: u64) -> usize {
     (hash % PARTS as u64) as usize
@@ -204,7 +205,7 @@ impl HotSet {
     /// not here), under the lock of the part; it returns by how many bytes the part has grown.
     ///
     /// Looking up is waiting for memory, from the table to the entry to the row to the entry beside. So a group takes a step, asks for
-    /// what its next one needs, and three other groups have their turn before that is read.
+    /// what its next one needs, and some other groups have their turn before that is read.
     fn in_groups<'u, S>(
         &self,
         count: usize,
@@ -214,6 +215,15 @@ impl HotSet {
         mut each: impl FnMut(&mut S, &mut Part, usize, &[u32], &[(u32, u32)]) -> isize,
     ) {
         const STEPS: usize = 4;
+        if count == 1 {
+            let number = part_of(nth(0).hash);
+            let (part, mut places) = (&mut self.parts[number].write(), [(MISS, MISS)]);
+            part.guess(&[0], nth, &mut places);
+            part.find_guessed(&[0], nth, |class| class_beside(state, class), &mut places);
+            part.find_beside(&[0], nth, |class| class_beside(state, class), &mut places);
+            self.add_bytes(each(state, part, number, &[0], &places));
+            return;
+        }
         let (order, groups) = grouped(count, |index| nth(index).hash);
         let mut rings = [[(MISS, MISS); GROUP]; STEPS];
         for turn in 0..groups.len() + STEPS - 1 {
@@ -229,45 +239,62 @@ impl HotSet {
                     2 => part.write().find_beside(group, nth, |class| class_beside(state, class), places),
                     _ => {
                         let grown = each(state, &mut part.write(), *number as usize, group, places);
-                        if grown != 0 {
-                            self.bytes.fetch_add(grown as usize, Relaxed); // wraps both ways
-                        }
+                        self.add_bytes(grown);
                     }
                 }
             }
         }
     }
 
+    fn add_bytes(&self, grown: isize) {
+        if grown != 0 {
+            self.bytes.fetch_add(grown as usize, Relaxed); // wraps both ways
+        }
+    }
+
+    /// Applies any `change` to the row under the class, key and hash of `update`, as [`HotSet::change`] does; if it is not here, to one
+    /// that `build` makes, which is dirty.
+    pub(crate) fn change_or_insert(
+        &self,
+        update: &UpdateRef<'_>,
+        dirty: &mut Marked,
+        build: impl FnOnce() -> Vec<u8>,
+        change: impl FnOnce(&mut Vec<u8>) -> bool,
+    ) {
+        let number = part_of(update.hash);
+        let mut part = self.parts[number].write();
+        match part.find(update.class, update.key, update.hash) {
+            Some(place) => {
+                let grown = part.change(place, |place| dirty.push(number, place), change);
+                self.add_bytes(grown);
+            }
+            None => {
+                let mut row = build();
+                change(&mut row);
+                let entry = Entry::new(update.class, update.key, update.hash, row, DIRTY);
+                self.bytes.fetch_add(entry.bytes(), Relaxed);
+                self.entries.fetch_add(1, Relaxed);
+                dirty.push(number, part.insert(entry));
+            }
+        }
+    }
+
     /// Puts in a row as it is committed. The entity must not be here.
     pub(crate) fn insert_committed(&self, class: ClassId, key: &[u8], hash: u64, row: Vec<u8>) {
-        self.insert(class, key, hash, row, 0);
-    }
-
-    /// Puts in the row of an entity that is new: it is dirty. The entity must not be here.
-    pub(crate) fn insert_new(&self, update: &UpdateRef<'_>, stored_at: ProcessingTime, dirty: &mut Marked) {
-        self.insert_dirty(update, row::build(update, stored_at), dirty);
-    }
-
-    /// Puts in a new row under the class, key and hash of `update`: it is dirty. It must not be here.
-    pub(crate) fn insert_dirty(&self, update: &UpdateRef<'_>, row: Vec<u8>, dirty: &mut Marked) {
-        let place = self.insert(update.class, update.key, update.hash, row, DIRTY);
-        dirty.push(part_of(update.hash), place);
-    }
-
-    fn insert(&self, class: ClassId, key: &[u8], hash: u64, row: Vec<u8>, state: u8) -> u32 {
-        let (state, touched) = (AtomicU8::new(state), AtomicBool::new(true));
-        let entry = Entry { hash, key: Key::new(key), row, class, state, touched, beside: MISS };
+        let entry = Entry::new(class, key, hash, row, 0);
         self.bytes.fetch_add(entry.bytes(), Relaxed);
         self.entries.fetch_add(1, Relaxed);
-        self.parts[part_of(hash)].write().insert(entry)
+        self.parts[part_of(hash)].write().insert(entry);
     }
 
     /// Copies the dirty rows; they are clean, and in flight, afterwards.
     pub(crate) fn copy_out(&self, dirty: &Marked) -> Copied {
-        let mut copied = Copied { bytes: Vec::with_capacity(dirty.len() * 160), rows: Vec::with_capacity(dirty.len()) };
+        let usual = self.bytes() / self.len().max(1);
+        let mut copied = Copied { bytes: Vec::with_capacity(dirty.len() * usual), rows: Vec::with_capacity(dirty.len()) };
         for (part, indexes) in self.parts.iter().zip(&dirty.parts) {
             let part = part.read();
-            for index in indexes {
+            for (nth, index) in indexes.iter().enumerate() {
+                part.ask_ahead(indexes, nth);
                 let entry = &part.entries[*index as usize];
                 entry.state.store(IN_FLIGHT, Relaxed);
                 let start = copied.bytes.len();
@@ -287,7 +314,8 @@ impl HotSet {
                 continue;
             }
             let part = part.read();
-            for index in indexes {
+            for (nth, index) in indexes.iter().enumerate() {
+                part.ask_ahead(indexes, nth);
                 let state = &part.entries[*index as usize].state;
                 state.store(state.load(Relaxed) & !IN_FLIGHT, Relaxed);
             }

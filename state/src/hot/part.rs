@@ -71,6 +71,10 @@ pub(super) struct Entry {
 const _: () = assert!(size_of::<Entry>() == 64);
 
 impl Entry {
+    pub(super) fn new(class: ClassId, key: &[u8], hash: u64, row: Vec<u8>, state: u8) -> Self {
+        let (state, touched) = (AtomicU8::new(state), AtomicBool::new(true));
+        Self { hash, key: Key::new(key), row, class, state, touched, beside: MISS }
+    }
     pub(super) fn bytes(&self) -> usize {
         // The entry, its row and key, and its share of the table with the usual slack.
         size_of::<Self>() + self.row.capacity() + self.key.heap_bytes() + 8
@@ -82,12 +86,12 @@ impl Entry {
         self.hash == hash && self.class == class && self.key.is(key)
     }
 
-    /// Asks the memory for what is read first of a row, and for its end.
+    /// Asks the memory for the beginning of a row, and for its end.
     #[inline]
     fn ask_for_row(&self) {
         const LINE: usize = 64;
         let last = self.row.len().wrapping_sub(1);
-        [0, LINE, last, last.wrapping_sub(LINE)].into_iter().filter_map(|at| self.row.get(at)).for_each(ask_for);
+        [0, LINE, 2 * LINE, last, last.wrapping_sub(LINE)].into_iter().filter_map(|at| self.row.get(at)).for_each(ask_for);
     }
 }
 
@@ -99,12 +103,13 @@ pub(super) struct Part {
     pub(super) hand: usize,
 }
 
-const fn bucket(hash: u64) -> u64 {
-    hash.rotate_left(32)
+/// Where the table has it: rows beside each other, of one key and hash, do not stand in each other's way.
+const fn bucket(class: ClassId, hash: u64) -> u64 {
+    hash.rotate_left(32) ^ (class.0 as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 impl Part {
     pub(super) fn find(&self, class: ClassId, key: &[u8], hash: u64) -> Option<u32> {
-        self.table.find(bucket(hash), |index| self.entries[*index as usize].is(class, key, hash)).copied()
+        self.table.find(bucket(class, hash), |place| self.entries[*place as usize].is(class, key, hash)).copied()
     }
 
     /// Where the row of `class` is that stands beside the one at `place`, of the same key.
@@ -123,7 +128,8 @@ impl Part {
     #[inline]
     pub(super) fn guess<'u>(&self, group: &[u32], nth: &impl Fn(usize) -> UpdateRef<'u>, places: &mut [(u32, u32)]) {
         for (place, index) in places.iter_mut().zip(group) {
-            let guess = self.table.find(bucket(nth(*index as usize).hash), |_| true).copied();
+            let update = nth(*index as usize);
+            let guess = self.table.find(bucket(update.class, update.hash), |_| true).copied();
             *place = (guess.unwrap_or(MISS), MISS);
             guess.and_then(|guess| self.entries.get(guess as usize)).into_iter().for_each(ask_for);
         }
@@ -173,6 +179,16 @@ impl Part {
         }
     }
 
+    /// While the row that `indexes[nth]` names is read: asks for those that come after it.
+    #[inline]
+    pub(super) fn ask_ahead(&self, indexes: &[u32], nth: usize) {
+        const ENTRIES: usize = 16;
+        const ROWS: usize = 8;
+        let entry = |ahead: usize| indexes.get(nth + ahead).and_then(|index| self.entries.get(*index as usize));
+        entry(ENTRIES).into_iter().for_each(ask_for);
+        entry(ROWS).into_iter().for_each(Entry::ask_for_row);
+    }
+
     /// Changes a row; `dirtied` is told if it was clean, and differs now. Returns by how many bytes it has grown.
     #[inline]
     pub(super) fn change(&mut self, place: u32, dirtied: impl FnOnce(u32), change: impl FnOnce(&mut Vec<u8>) -> bool) -> isize {
@@ -190,7 +206,7 @@ impl Part {
     }
 
     pub(super) fn insert(&mut self, entry: Entry) -> u32 {
-        let hash = entry.hash;
+        let hash = bucket(entry.class, entry.hash);
         let index = match self.free.pop() {
             Some(index) => {
                 self.entries[index as usize] = entry;
@@ -202,13 +218,14 @@ impl Part {
             }
         };
         let entries = &self.entries;
-        self.table.insert_unique(bucket(hash), index, |index| bucket(entries[*index as usize].hash));
+        let hash_of = |place: &u32| bucket(entries[*place as usize].class, entries[*place as usize].hash);
+        self.table.insert_unique(hash, index, hash_of);
         index
     }
 
     pub(super) fn remove(&mut self, index: u32) {
-        let hash = self.entries[index as usize].hash;
-        if let Ok(found) = self.table.find_entry(bucket(hash), |other| *other == index) {
+        let Entry { class, hash, .. } = self.entries[index as usize];
+        if let Ok(found) = self.table.find_entry(bucket(class, hash), |other| *other == index) {
             found.remove();
         }
         let entry = &mut self.entries[index as usize];

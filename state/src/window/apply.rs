@@ -229,13 +229,8 @@ pub(super) fn put<'u>(
     }
     for index in absent {
         // New. The first update puts the row in, those after it find it.
-        if core.hot.change(1, |_| nth(index), dirty, |row, _, update| change(row, index, update)).is_empty() {
-            continue;
-        }
         let update = nth(index);
-        let mut row = build(&update);
-        change(&mut row, index, &update);
-        core.hot.insert_dirty(&update, row, dirty);
+        core.hot.change_or_insert(&update, dirty, || build(&update), |row| change(row, index, &update));
     }
     Ok(())
 }
