@@ -93,6 +93,10 @@ pub(crate) trait Writer: Sized + 'static {
     fn is_flooded(&self) -> bool {
         false
     }
+    /// Whether there is enough for one, though it might wait.
+    fn may_commit(&self) -> bool {
+        false
+    }
     fn is_full(&self) -> bool;
     fn commit_in_flight(&self) -> bool;
     /// Only the source shard has letters; elsewhere the request is dropped, and whoever asks is told by that.
@@ -147,6 +151,9 @@ writer!(
     ShardMessage,
     fn is_flooded(&self) -> bool {
         ShardWriter::is_flooded(self)
+    },
+    fn may_commit(&self) -> bool {
+        ShardWriter::may_commit(self)
     }
 );
 writer!(
@@ -237,6 +244,7 @@ impl<W: Writer> StoreShard<W> {
         self.writer.has_uncommitted()
             && !self.writer.commit_in_flight()
             && (self.writer.must_commit()
+                || self.writer.may_commit()
                 || self.clock.elapsed().saturating_sub(self.last_freeze) >= self.commit_interval * patience)
     }
 }

@@ -272,6 +272,9 @@ impl Core {
         self.hot.clear();
         self.applied_watermarks.lock().clear();
         self.with_rocks(reload)?;
+        if !self.with_rocks(Rocks::has_rows)? {
+            self.hot.set_whole();
+        }
         self.poison.clear();
         let positions = self.positions.read().iter().map(|(lane, held)| (*lane, held.committed)).collect();
         Ok(Start { generation, seq: state.version.seq, rows: state.rows, positions })

@@ -18,6 +18,7 @@ use karst_types::{KillPoint, ShardId, kill_point, kill_point::Place};
 
 use crate::{
     error::{Error, Result, ShardName},
+    keys,
     metrics::ShardMetrics,
     settings::Shares,
     window::Windows,
@@ -82,7 +83,9 @@ impl Shared {
         options.set_max_bytes_for_level_base(8 * self.memtable.max(8 << 20) as u64);
         options.set_target_file_size_base(32 << 20);
         options.set_level_compaction_dynamic_level_bytes(true);
-        options.set_compression_type(DBCompressionType::Lz4);
+        // What is flushed is soon compacted, and compressed then.
+        let [none, lz4] = [DBCompressionType::None, DBCompressionType::Lz4];
+        options.set_compression_per_level(&[none, lz4, lz4, lz4, lz4, lz4, lz4]);
         // One thread writes, in sorted order: the memtable then finds its place from the place before.
         options.set_allow_concurrent_memtable_write(false);
         options.set_memtable_whole_key_filtering(true);
@@ -172,6 +175,16 @@ impl Rocks {
         let family = self.db.cf_handle("default").expect("every database has the default column family");
         let found = self.db.batched_multi_get_cf(family, keys, true);
         found.into_iter().map(|value| value.map_err(self.error("read"))).collect()
+    }
+
+    /// Whether there is any row of an entity.
+    pub(crate) fn has_rows(&self) -> Result<bool> {
+        let mut found = false;
+        self.scan(&[keys::ROW], &[keys::ROW], |_, _| {
+            found = true;
+            Ok(false)
+        })?;
+        Ok(found)
     }
 
     /// One of the moments at which a test may make the disk fail.

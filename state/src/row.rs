@@ -142,7 +142,8 @@ pub(crate) fn build(update: &UpdateRef<'_>, stored_at: ProcessingTime) -> Vec<u8
 /// changed.
 pub(crate) fn merge(row: &mut Vec<u8>, update: &UpdateRef<'_>, stored_at: ProcessingTime) -> bool {
     let slots_len = 2 + 2 * usize::from(u16::from_le_bytes([update.cells[0], update.cells[1]]));
-    let same_features = row[..HEAD] == [FORMAT, 1, 0] && row[SINGLE..].get(..slots_len) == Some(&update.cells[..slots_len]);
+    let same_features = row[..HEAD] == [FORMAT, 1, 0]
+        && row[SINGLE..].get(..slots_len).is_some_and(|slots| bytes::same(slots, &update.cells[..slots_len]));
     if !same_features {
         return merge_by_feature(row, update, stored_at);
     }

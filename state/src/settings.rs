@@ -26,7 +26,7 @@ pub struct StoreSettings {
     pub shards: u16,
     /// The longest time that applied updates wait for their commit under load. Longer gathers more updates of one entity into
     /// one write, and makes the replay after a crash longer. A shard to which more than a sixteenth of `commit_events` came
-    /// in that time waits up to five times as long. Default 200ms.
+    /// in that time waits up to five times as long, but not for more than 2 MiB of history. Default 200ms.
     pub commit_interval: TimeSpan,
     /// A commit starts at the latest after this many updates. Default 250000.
     pub commit_events: usize,

@@ -34,6 +34,9 @@ use crate::{
 
 /// Full commits after which rows are written. Bounds what is applied again when a shard is opened: a million updates by default.
 const ROWS_EVERY: usize = 4;
+/// History that a commit of a flood is made for: it costs little beside what it holds, and memory of this size is used again from one
+/// commit to the next, where larger pieces would come from the system each time, and be filled with zeros first.
+const HISTORY_OF_FLOOD: usize = 2 << 20;
 /// However much comes.
 const ROWS_AT_LEAST_EVERY: Duration = Duration::from_secs(2);
 
@@ -185,17 +188,18 @@ impl ShardWriter {
         self.interrupted = true; // until all of the batch is in
         // A replayed record has its place in its partition, not in the replay log; its batch is taken whole.
         let from = if batch.head.lane().is_replay() { 0 } else { first_after(&batch.updates, after) };
-        let missed = self.apply_updates(&batch.updates, from, batch.stored_at)?;
         let (source, partition) = (batch.updates.source(), batch.updates.partition());
         let part = Part { stored_at: batch.stored_at, updates: &batch.updates, from };
+        if part.len() > 0 {
+            // First, since it reads the batch from its beginning to its end, and so brings it near for what jumps about in it.
+            self.gathered.events += part.len();
+            self.gathered.history.push(part, &mut self.columns);
+        }
+        let missed = self.apply_updates(&batch.updates, from, batch.stored_at)?;
         let applied = Applied::Applied { new: part.len(), repeated: from };
         self.core.metrics.updates.increment(part.len() as u64);
         self.core.metrics.hot_misses.increment(missed as u64);
         self.core.metrics.hot_hits.increment((part.len() - missed) as u64);
-        if part.len() > 0 {
-            self.gathered.events += part.len();
-            self.gathered.history.push(part, &mut self.columns);
-        }
         self.core.set_applied_watermark(batch.head.lane(), batch.watermark);
         batch.updates = Updates::new(source, partition);
         batch.credit = None;
@@ -259,6 +263,11 @@ impl ShardWriter {
         self.gathered.events >= (self.core.settings().commit_events / 16).max(1)
     }
 
+    /// Whether there is enough for a commit, though it might wait: in a flood, unless each commit has to write its rows.
+    pub fn may_commit(&self) -> bool {
+        self.is_flooded() && self.gathered.history.len() >= HISTORY_OF_FLOOD && !self.core.hot.over_budget()
+    }
+
     /// Whether a commit is on its way.
     pub fn commit_in_flight(&self) -> bool {
         self.in_flight.is_some()
@@ -318,8 +327,24 @@ impl ShardWriter {
     }
 }
 
-/// Loads the rows of entities that were not in memory, all in one read, and applies their updates in order.
+/// Applies updates of entities that were not in memory, of each in order; their rows are loaded first, all in one read.
 fn apply_missing(core: &Core, dirty: &mut Marked, missing: &[UpdateRef<'_>], stored_at: ProcessingTime) -> Result<()> {
+    let mut absent: Vec<usize> = (0..missing.len()).collect();
+    if !core.hot.is_whole() {
+        load_missing(core, missing)?;
+        absent = core.hot.update(missing.len(), |index| missing[index], stored_at, dirty, &mut NothingBeside).rows;
+    }
+    for index in absent {
+        // A new entity. Its first update puts in the row, into which it then brings nothing new; the others find it.
+        let update = missing[index];
+        let merge = |row: &mut Vec<u8>| row::merge(row, &update, stored_at);
+        core.hot.change_or_insert(&update, dirty, || row::build(&update, stored_at), merge);
+    }
+    Ok(())
+}
+
+/// Brings the rows of these updates that are on disk into the hot set.
+fn load_missing(core: &Core, missing: &[UpdateRef<'_>]) -> Result<()> {
     let mut wanted: Vec<(Vec<u8>, UpdateRef<'_>)> =
         missing.iter().map(|update| (keys::row(update.class, update.key), *update)).collect();
     wanted.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
@@ -334,15 +359,7 @@ fn apply_missing(core: &Core, dirty: &mut Marked, missing: &[UpdateRef<'_>], sto
             core.hot.insert_committed(update.class, update.key, update.hash, stored.to_vec());
         }
         Ok(())
-    })?;
-    for index in core.hot.update(missing.len(), |index| missing[index], stored_at, dirty, &mut NothingBeside).rows {
-        // A new entity. Its first update puts in the row, the others find it.
-        let update = missing[index];
-        if !core.hot.update(1, |_| update, stored_at, dirty, &mut NothingBeside).rows.is_empty() {
-            core.hot.insert_new(&update, stored_at, dirty);
-        }
-    }
-    Ok(())
+    })
 }
 
 /// The index of the first update of a record after `after`; updates are in the order of their offsets.

@@ -133,6 +133,7 @@ struct MostlyZero {
 }
 
 impl MostlyZero {
+    #[inline]
     fn push(&mut self, number: u64) {
         if number == 0 && self.bytes.is_empty() {
             self.zeros += 1;
@@ -157,6 +158,7 @@ struct Changing {
 }
 
 impl Changing {
+    #[inline]
     fn push(&mut self, number: i64) {
         put_signed(&mut self.bytes, number.wrapping_sub(self.before));
         self.before = number;
@@ -183,28 +185,34 @@ struct Column {
 }
 
 impl Column {
-    fn push(&mut self, cell: &[u8]) {
-        let kind = match cell[0] {
-            INT => INTS,
-            TIME => TIMES,
-            FLOAT => FLOATS,
-            STR => TEXTS,
-            _ => MIXED,
+    /// Takes the cell that `cells` starts with, and says how long it is.
+    #[inline]
+    fn push(&mut self, cells: &[u8]) -> usize {
+        let number = || cells.get(1..9).and_then(<[u8]>::first_chunk::<8>).expect(WHOLE);
+        let (kind, length) = match cells.first() {
+            Some(&INT) => (INTS, 9),
+            Some(&TIME) => (TIMES, 9),
+            Some(&FLOAT) => (FLOATS, 9),
+            Some(&STR) => (TEXTS, Value::encoded_len(cells).expect(WHOLE)),
+            _ => (MIXED, Value::encoded_len(cells).expect(WHOLE)),
         };
-        if *self.kind.get_or_insert(kind) != kind {
-            self.kind = Some(MIXED);
+        if self.kind != Some(kind) {
+            self.kind = Some(if self.kind.is_none() { kind } else { MIXED });
         }
         match self.kind {
-            Some(INTS | TIMES) => self.numbers.push(cell[1..].first_chunk::<8>().map_or(0, |bytes| i64::from_le_bytes(*bytes))),
-            Some(FLOATS) => self.content.extend_from_slice(cell[1..].first_chunk::<8>().unwrap_or(&[0; 8])),
+            Some(INTS | TIMES) => self.numbers.push(i64::from_le_bytes(*number())),
+            Some(FLOATS) => self.content.extend_from_slice(number()),
             Some(TEXTS) => {
-                put_varint(&mut self.numbers.bytes, (cell.len() - 5) as u64);
-                self.content.extend_from_slice(&cell[5..]);
+                put_varint(&mut self.numbers.bytes, (length - 5) as u64);
+                bytes::put_short(&mut self.content, &cells[5..length]);
             }
             _ => {} // taken as they are, in a second pass
         }
+        length
     }
 }
+
+const WHOLE: &str = "a resolver writes whole cells";
 
 fn slots_of(block: &[u8]) -> &[u8] {
     &block[..2 + 2 * usize::from(u16::from_le_bytes([block[0], block[1]]))]
@@ -213,7 +221,7 @@ fn slots_of(block: &[u8]) -> &[u8] {
 fn cells_of<'a>(update: &UpdateRef<'a>, slots: usize) -> impl Iterator<Item = &'a [u8]> {
     let mut rest = &update.cells[2 + 2 * slots..];
     (0..slots).map(move |_| {
-        let (cell, after) = rest.split_at(Value::encoded_len(rest).expect("a resolver writes whole cells"));
+        let (cell, after) = rest.split_at(Value::encoded_len(rest).expect(WHOLE));
         rest = after;
         cell
     })
@@ -225,7 +233,7 @@ fn put_batch(out: &mut Vec<u8>, part: Part<'_>, columns: &mut Columns) {
     columns.clear();
     for update in part.iter() {
         let slots = slots_of(update.cells);
-        let same = |shape: &Shape<'_>| shape.class == update.class && shape.slots == slots;
+        let same = |shape: &Shape<'_>| shape.class == update.class && bytes::same(shape.slots, slots);
         if !shapes.get(last).is_some_and(same) {
             last = shapes.iter().position(same).unwrap_or_else(|| {
                 let columns = (1..slots.len() / 2).map(|_| Column::default()).collect();
@@ -238,9 +246,11 @@ fn put_batch(out: &mut Vec<u8>, part: Part<'_>, columns: &mut Columns) {
         columns.times.push(update.version.event_time.0);
         columns.indexes.push(u64::from(update.version.index));
         put_varint(&mut columns.key_lengths, update.key.len() as u64);
-        columns.keys.extend_from_slice(update.key);
-        let shape = &mut shapes[last];
-        shape.columns.iter_mut().zip(cells_of(&update, slots.len() / 2 - 1)).for_each(|(column, cell)| column.push(cell));
+        bytes::put_short(&mut columns.keys, update.key);
+        let mut rest = &update.cells[slots.len()..];
+        for column in &mut shapes[last].columns {
+            rest = &rest[column.push(rest)..];
+        }
     }
     out.extend_from_slice(&part.updates.source().0.to_le_bytes());
     out.extend_from_slice(&part.updates.partition().0.to_le_bytes());

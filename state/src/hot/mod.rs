@@ -9,7 +9,7 @@
 //! Divided by key hash into 32 parts, each with its own lock. Of the hash, bits 0–4 choose the part, bits 25–31 are the tag
 //! and bits 32 upward the bucket in the part's table; the topmost bits chose the shard and are the same for all keys here.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use karst_types::{ClassId, ProcessingTime, UpdateRef};
 use parking_lot::RwLock;
@@ -20,13 +20,15 @@ const PARTS: usize = 32;
 /// Updates under one lock: a reader waits for some microseconds at most.
 const GROUP: usize = 32;
 
+mod ask;
 mod marked;
 mod part;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use ask::ask_for;
 pub(crate) use marked::{Copied, CopiedRow, Marked};
-use part::{DIRTY, Entry, IN_FLIGHT, Key, MISS, Part};
+use part::{DIRTY, Entry, IN_FLIGHT, MISS, Part};
 
 const fn part_of(hash: u64) -> usize {
     (hash % PARTS as u64) as usize
@@ -60,12 +62,45 @@ pub(crate) struct Missed {
     pub(crate) beside: Vec<usize>,
 }
 
+/// Some updates of one part: these of an order.
+struct Group {
+    part: u32,
+    start: u32,
+    end: u32,
+}
+
+/// An order of the updates in which those of one part follow each other, in theirs; and its groups.
+fn grouped(count: usize, hash: impl Fn(usize) -> u64) -> (Vec<u32>, Vec<Group>) {
+    if count == 1 {
+        return (vec![0], vec![Group { part: part_of(hash(0)) as u32, start: 0, end: 1 }]);
+    }
+    let mut starts = [0u32; PARTS + 1];
+    (0..count).for_each(|index| starts[part_of(hash(index)) + 1] += 1);
+    (0..PARTS).for_each(|part| starts[part + 1] += starts[part]);
+    let mut order = vec![0u32; count];
+    let mut next = starts;
+    for index in 0..count {
+        let place = &mut next[part_of(hash(index))];
+        order[*place as usize] = index as u32;
+        *place += 1;
+    }
+    let mut groups = Vec::with_capacity(PARTS + count / GROUP);
+    for part in 0..PARTS {
+        let (from, to) = (starts[part], starts[part + 1]);
+        let starts = (from..to).step_by(GROUP);
+        groups.extend(starts.map(|start| Group { part: part as u32, start, end: to.min(start + GROUP as u32) }));
+    }
+    (order, groups)
+}
+
 pub(crate) struct HotSet {
     parts: Box<[RwLock<Part>]>,
     bytes: AtomicUsize,
     entries: AtomicUsize,
     hand: AtomicUsize, // the part that is swept next
     budget: AtomicUsize,
+    /// No row is on disk that is not here.
+    whole: AtomicBool,
 }
 
 impl HotSet {
@@ -77,7 +112,17 @@ impl HotSet {
             entries: AtomicUsize::new(0),
             hand: AtomicUsize::new(0),
             budget: AtomicUsize::new(budget),
+            whole: AtomicBool::new(false),
         }
+    }
+
+    /// Whether a row that is not here is nowhere, so that nobody need ask the disk for it.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole.load(Relaxed)
+    }
+    /// There is no row on disk. It is over with that at the first row that is evicted.
+    pub(crate) fn set_whole(&self) {
+        self.whole.store(true, Relaxed);
     }
 
     /// Reads a row under the lock.
@@ -92,53 +137,35 @@ impl HotSet {
 
     /// Applies `count` updates to the rows that are here, and to those beside them, of each entity in their order. Returns the updates
     /// whose rows are not here.
-    ///
-    /// Goes part by part, some updates under one lock, and looks all of them up before it changes the first: looking up is
-    /// waiting for memory, and a processor waits for many places at once if nothing between them orders it (a lock would).
-    pub(crate) fn update<'u>(
+    pub(crate) fn update<'u, B: Beside<'u>>(
         &self,
         count: usize,
         nth: impl Fn(usize) -> UpdateRef<'u>,
         stored_at: ProcessingTime,
         dirty: &mut Marked,
-        beside: &mut impl Beside<'u>,
+        beside: &mut B,
     ) -> Missed {
         let mut missed = Missed::default();
-        self.in_groups(
-            count,
-            |index| nth(index).hash,
-            dirty,
-            |part, number, group, dirty| {
-                let (mut places, mut touched) = ([(MISS, MISS); GROUP], 0);
-                let mut grown = 0;
-                for (place, index) in places.iter_mut().zip(group) {
-                    let update = nth(*index as usize);
-                    let Some(found) = part.find(update.class, update.key, update.hash) else { continue };
-                    let class = beside.class(update.class);
-                    let other = class.and_then(|class| part.beside(found, class, update.key, update.hash)).unwrap_or(MISS);
-                    *place = (found, other);
-                    touched ^= part.ask_for(found) ^ part.ask_for(other);
+        self.in_groups(count, &nth, beside, B::class, |beside, part, number, group, places| {
+            let mut grown = 0;
+            for ((place, other), index) in places.iter().zip(group) {
+                let index = *index as usize;
+                let update = nth(index);
+                if *place == MISS {
+                    missed.rows.push(index);
+                } else {
+                    let merge = |row: &mut Vec<u8>| row::merge(row, &update, stored_at);
+                    grown += part.change(*place, |place| dirty.push(number, place), merge);
                 }
-                std::hint::black_box(touched);
-                for ((place, other), index) in places.iter().zip(group) {
-                    let index = *index as usize;
-                    let update = nth(index);
-                    if *place == MISS {
-                        missed.rows.push(index);
-                    } else {
-                        let merge = |row: &mut Vec<u8>| row::merge(row, &update, stored_at);
-                        grown += part.change(*place, |place| dirty.push(number, place), merge);
-                    }
-                    if *other != MISS {
-                        let change = |row: &mut Vec<u8>| beside.change(row, index, &update);
-                        grown += part.change(*other, |place| dirty.push(number, place), change);
-                    } else if beside.class(update.class).is_some() {
-                        missed.beside.push(index);
-                    }
+                if *other != MISS {
+                    let change = |row: &mut Vec<u8>| beside.change(row, index, &update);
+                    grown += part.change(*other, |place| dirty.push(number, place), change);
+                } else if beside.class(update.class).is_some() {
+                    missed.beside.push(index);
                 }
-                grown
-            },
-        );
+            }
+            grown
+        });
         missed
     }
 
@@ -154,17 +181,12 @@ impl HotSet {
         let mut misses = Vec::new();
         self.in_groups(
             count,
-            |index| nth(index).hash,
-            dirty,
-            |part, number, group, dirty| {
-                let (mut places, mut touched, mut grown) = ([MISS; GROUP], 0, 0);
-                for (place, index) in places.iter_mut().zip(group) {
-                    let update = nth(*index as usize);
-                    *place = part.find(update.class, update.key, update.hash).unwrap_or(MISS);
-                    touched ^= part.ask_for(*place);
-                }
-                std::hint::black_box(touched);
-                for (place, index) in places.iter().zip(group) {
+            &nth,
+            &mut (),
+            |_, _| None,
+            |_, part, number, group, places| {
+                let mut grown = 0;
+                for ((place, _), index) in places.iter().zip(group) {
                     let index = *index as usize;
                     if *place == MISS {
                         misses.push(index);
@@ -179,70 +201,100 @@ impl HotSet {
         misses
     }
 
-    /// Calls `each` with the updates of each part, some at a time, under its lock; it returns by how many bytes the part has grown.
-    fn in_groups(
+    /// Calls `each` with the updates of each part, some at a time, and with the places of their rows and of those beside them ([`MISS`]:
+    /// not here), under the lock of the part; it returns by how many bytes the part has grown.
+    ///
+    /// Looking up is waiting for memory, from the table to the entry to the row to the entry beside. So a group takes a step, asks for
+    /// what its next one needs, and some other groups have their turn before that is read.
+    fn in_groups<'u, S>(
         &self,
         count: usize,
-        hash: impl Fn(usize) -> u64,
-        dirty: &mut Marked,
-        mut each: impl FnMut(&mut Part, usize, &[u32], &mut Marked) -> isize,
+        nth: &impl Fn(usize) -> UpdateRef<'u>,
+        state: &mut S,
+        class_beside: impl Fn(&S, ClassId) -> Option<ClassId>,
+        mut each: impl FnMut(&mut S, &mut Part, usize, &[u32], &[(u32, u32)]) -> isize,
     ) {
+        const STEPS: usize = 4;
         if count == 1 {
-            let number = part_of(hash(0));
-            let grown = each(&mut self.parts[number].write(), number, &[0], dirty);
-            self.bytes.fetch_add(grown as usize, Relaxed); // wraps both ways
+            let number = part_of(nth(0).hash);
+            let (part, mut places) = (&mut self.parts[number].write(), [(MISS, MISS)]);
+            part.guess(&[0], nth, &mut places);
+            part.find_guessed(&[0], nth, |class| class_beside(state, class), &mut places);
+            part.find_beside(&[0], nth, |class| class_beside(state, class), &mut places);
+            self.add_bytes(each(state, part, number, &[0], &places));
             return;
         }
-        let mut starts = [0usize; PARTS + 1];
-        (0..count).for_each(|index| starts[part_of(hash(index)) + 1] += 1);
-        (0..PARTS).for_each(|part| starts[part + 1] += starts[part]);
-        let mut order = vec![0u32; count];
-        let mut next = starts;
-        for index in 0..count {
-            let place = &mut next[part_of(hash(index))];
-            order[*place] = index as u32;
-            *place += 1;
-        }
-        for (number, part) in self.parts.iter().enumerate() {
-            for group in order[starts[number]..starts[number + 1]].chunks(GROUP) {
-                let grown = each(&mut part.write(), number, group, dirty);
-                if grown != 0 {
-                    self.bytes.fetch_add(grown as usize, Relaxed); // wraps both ways
+        let (order, groups) = grouped(count, |index| nth(index).hash);
+        let mut rings = [[(MISS, MISS); GROUP]; STEPS];
+        for turn in 0..groups.len() + STEPS - 1 {
+            for step in 0..STEPS {
+                let Some(Group { part: number, start, end }) = turn.checked_sub(step).and_then(|nth| groups.get(nth)) else {
+                    continue;
+                };
+                let (part, group) = (&self.parts[*number as usize], &order[*start as usize..*end as usize]);
+                let places = &mut rings[(turn - step) % STEPS][..group.len()];
+                match step {
+                    0 => part.read().guess(group, nth, places),
+                    1 => part.read().find_guessed(group, nth, |class| class_beside(state, class), places),
+                    2 => part.write().find_beside(group, nth, |class| class_beside(state, class), places),
+                    _ => {
+                        let grown = each(state, &mut part.write(), *number as usize, group, places);
+                        self.add_bytes(grown);
+                    }
                 }
+            }
+        }
+    }
+
+    fn add_bytes(&self, grown: isize) {
+        if grown != 0 {
+            self.bytes.fetch_add(grown as usize, Relaxed); // wraps both ways
+        }
+    }
+
+    /// Applies any `change` to the row under the class, key and hash of `update`, as [`HotSet::change`] does; if it is not here, to one
+    /// that `build` makes, which is dirty.
+    pub(crate) fn change_or_insert(
+        &self,
+        update: &UpdateRef<'_>,
+        dirty: &mut Marked,
+        build: impl FnOnce() -> Vec<u8>,
+        change: impl FnOnce(&mut Vec<u8>) -> bool,
+    ) {
+        let number = part_of(update.hash);
+        let mut part = self.parts[number].write();
+        match part.find(update.class, update.key, update.hash) {
+            Some(place) => {
+                let grown = part.change(place, |place| dirty.push(number, place), change);
+                self.add_bytes(grown);
+            }
+            None => {
+                let mut row = build();
+                change(&mut row);
+                let entry = Entry::new(update.class, update.key, update.hash, row, DIRTY);
+                self.bytes.fetch_add(entry.bytes(), Relaxed);
+                self.entries.fetch_add(1, Relaxed);
+                dirty.push(number, part.insert(entry));
             }
         }
     }
 
     /// Puts in a row as it is committed. The entity must not be here.
     pub(crate) fn insert_committed(&self, class: ClassId, key: &[u8], hash: u64, row: Vec<u8>) {
-        self.insert(class, key, hash, row, 0);
-    }
-
-    /// Puts in the row of an entity that is new: it is dirty. The entity must not be here.
-    pub(crate) fn insert_new(&self, update: &UpdateRef<'_>, stored_at: ProcessingTime, dirty: &mut Marked) {
-        self.insert_dirty(update, row::build(update, stored_at), dirty);
-    }
-
-    /// Puts in a new row under the class, key and hash of `update`: it is dirty. It must not be here.
-    pub(crate) fn insert_dirty(&self, update: &UpdateRef<'_>, row: Vec<u8>, dirty: &mut Marked) {
-        let place = self.insert(update.class, update.key, update.hash, row, DIRTY);
-        dirty.push(part_of(update.hash), place);
-    }
-
-    fn insert(&self, class: ClassId, key: &[u8], hash: u64, row: Vec<u8>, state: u8) -> u32 {
-        let (state, touched) = (AtomicU8::new(state), AtomicBool::new(true));
-        let entry = Entry { hash, key: Key::new(key), row, class, state, touched, beside: MISS };
+        let entry = Entry::new(class, key, hash, row, 0);
         self.bytes.fetch_add(entry.bytes(), Relaxed);
         self.entries.fetch_add(1, Relaxed);
-        self.parts[part_of(hash)].write().insert(entry)
+        self.parts[part_of(hash)].write().insert(entry);
     }
 
     /// Copies the dirty rows; they are clean, and in flight, afterwards.
     pub(crate) fn copy_out(&self, dirty: &Marked) -> Copied {
-        let mut copied = Copied { bytes: Vec::with_capacity(dirty.len() * 160), rows: Vec::with_capacity(dirty.len()) };
+        let usual = self.bytes() / self.len().max(1);
+        let mut copied = Copied { bytes: Vec::with_capacity(dirty.len() * usual), rows: Vec::with_capacity(dirty.len()) };
         for (part, indexes) in self.parts.iter().zip(&dirty.parts) {
             let part = part.read();
-            for index in indexes {
+            for (nth, index) in indexes.iter().enumerate() {
+                part.ask_ahead(indexes, nth);
                 let entry = &part.entries[*index as usize];
                 entry.state.store(IN_FLIGHT, Relaxed);
                 let start = copied.bytes.len();
@@ -262,7 +314,8 @@ impl HotSet {
                 continue;
             }
             let part = part.read();
-            for index in indexes {
+            for (nth, index) in indexes.iter().enumerate() {
+                part.ask_ahead(indexes, nth);
                 let state = &part.entries[*index as usize].state;
                 state.store(state.load(Relaxed) & !IN_FLIGHT, Relaxed);
             }
@@ -291,6 +344,7 @@ impl HotSet {
                     continue;
                 }
                 let bytes = entry.bytes();
+                self.whole.store(false, Relaxed);
                 part.remove(place as u32);
                 self.bytes.fetch_sub(bytes, Relaxed);
                 self.entries.fetch_sub(1, Relaxed);
@@ -300,13 +354,14 @@ impl HotSet {
         evicted
     }
 
-    /// Forgets everything: the next reads and updates see what is committed.
+    /// Forgets everything: the next reads and updates see what is committed. [`HotSet::set_whole`] has to be said anew.
     pub(crate) fn clear(&self) {
         for part in &self.parts {
             *part.write() = Part::default();
         }
         self.bytes.store(0, Relaxed);
         self.entries.store(0, Relaxed);
+        self.whole.store(false, Relaxed);
     }
 
     #[cfg(test)]

@@ -15,7 +15,7 @@ fn put(hot: &HotSet, dirty: &mut Marked, key: &str, offset: i64) {
     let updates = update(key, offset, offset);
     let update = updates.get(0);
     if !hot.update(1, |_| update, ProcessingTime(0), dirty, &mut NothingBeside).rows.is_empty() {
-        hot.insert_new(&update, ProcessingTime(0), dirty);
+        hot.change_or_insert(&update, dirty, || row::build(&update, ProcessingTime(0)), |_| false);
     }
 }
 

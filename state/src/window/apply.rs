@@ -62,7 +62,7 @@ impl<'u> Beside<'u> for Adding<'_> {
         let watermark = layout.watermark();
         let due = row::is_due(row, layout, watermark);
         if due {
-            row::roll(row, layout, watermark, &mut self.scratch.rolled);
+            row::roll(row, layout, watermark, self.scratch);
         }
         let placed = row::add(row, layout, update, self.scratch);
         if placed.archived > 0 {
@@ -220,8 +220,25 @@ pub(super) fn put<'u>(
         return Ok(());
     }
     core.metrics.hot_misses.increment(misses.len() as u64);
+    let mut absent = misses;
+    if !core.hot.is_whole() {
+        load(core, windows, absent.iter().map(|index| nth(*index)))?;
+        let mut one =
+            |index: usize| core.hot.change(1, |_| nth(index), dirty, |row, _, update| change(row, index, update)).is_empty();
+        absent.retain(|index| !one(*index));
+    }
+    for index in absent {
+        // New. The first update puts the row in, those after it find it.
+        let update = nth(index);
+        core.hot.change_or_insert(&update, dirty, || build(&update), |row| change(row, index, &update));
+    }
+    Ok(())
+}
+
+/// Brings the rows of tiles that these name and that are on disk into the hot set.
+fn load<'u>(core: &Core, windows: &Windows, missing: impl Iterator<Item = UpdateRef<'u>>) -> Result<()> {
     let mut wanted: Vec<(Vec<u8>, UpdateRef<'u>)> =
-        misses.iter().map(|index| nth(*index)).map(|update| (keys::row(update.class, update.key), update)).collect();
+        missing.map(|update| (keys::row(update.class, update.key), update)).collect();
     wanted.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
     wanted.dedup_by(|(a, _), (b, _)| a == b);
     core.with_rocks(|rocks| {
@@ -233,19 +250,5 @@ pub(super) fn put<'u>(
             core.hot.insert_committed(update.class, update.key, update.hash, row);
         }
         Ok(())
-    })?;
-    let mut one =
-        |index: usize| core.hot.change(1, |_| nth(index), dirty, |row, _, update| change(row, index, update)).is_empty();
-    let absent: Vec<usize> = misses.into_iter().filter(|index| !one(*index)).collect();
-    for index in absent {
-        // New. The first update puts the row in, those after it find it.
-        if core.hot.change(1, |_| nth(index), dirty, |row, _, update| change(row, index, update)).is_empty() {
-            continue;
-        }
-        let update = nth(index);
-        let mut row = build(&update);
-        change(&mut row, index, &update);
-        core.hot.insert_dirty(&update, row, dirty);
-    }
-    Ok(())
+    })
 }

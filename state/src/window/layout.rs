@@ -8,11 +8,14 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use karst_types::{
     Aggregation, ClassId, EventTime, Expr, FeatureSlot, TimeSpan, UpdateRef, Value, ValueType, WindowKind, WindowLength,
     entity::key_hash,
-    update::cells,
     window::{default_hop, tile_end},
 };
 
-use super::aggregate::{Aggregate, Input};
+use super::{
+    aggregate::{Aggregate, Input},
+    row::floor_to,
+};
+use crate::bytes;
 
 /// Classes above this number are ours: the tiles of a class are rows of a class of their own.
 pub const CLASSES_MAX: u16 = 0x4000;
@@ -85,6 +88,8 @@ struct Bound {
     filter: Option<Expr<FeatureSlot>>,
     /// An update that does not write all of these of [`ClassWindows::reads`] is not seen.
     needs: Vec<usize>,
+    /// Neither by nor group, and the value, if any, is a cell.
+    simple: bool,
 }
 
 /// Where an operand comes from.
@@ -288,11 +293,11 @@ impl ClassWindows {
     #[inline]
     pub(crate) fn inputs(&self, update: &UpdateRef<'_>, scratch: &mut Scratch, mut each: impl FnMut(usize, &Input<'_>)) {
         let block = update.cells;
+        let all = self.find_cells(block, scratch);
         let Scratch { written, computed, .. } = scratch;
-        self.find_cells(block, written);
         let cell = |read: usize| &block[written[read].0..written[read].1];
         for (index, bound) in self.aggregates.iter().enumerate() {
-            if bound.needs.iter().any(|read| written[*read] == ABSENT) {
+            if !all && bound.needs.iter().any(|read| written[*read] == ABSENT) {
                 continue;
             }
             if let Some(filter) = &bound.filter
@@ -300,13 +305,8 @@ impl ClassWindows {
             {
                 continue;
             }
-            if let (Source::None, Source::None) = (&bound.by, &bound.group)
-                && let Some(value) = match bound.value {
-                    Source::None => Some(&[][..]),
-                    Source::Cell(read) => Some(cell(read)),
-                    Source::Computed(_) => None,
-                }
-            {
+            if bound.simple {
+                let value = if let Source::Cell(read) = bound.value { cell(read) } else { &[] };
                 each(index, &Input { value, by: None, group: None, version: &update.version });
                 continue; // most are so
             }
@@ -331,38 +331,112 @@ impl ClassWindows {
         }
     }
 
-    /// Finds what is read in a cells block; slots rise in both.
+    /// Finds what is read in a cells block; slots rise in both. Says whether all of it is there.
     #[inline]
-    fn find_cells(&self, block: &[u8], found: &mut Vec<(usize, usize)>) {
-        found.clear();
-        found.resize(self.reads.len(), ABSENT);
-        let mut reads = self.reads.iter().zip(found).peekable();
-        let Some(all) = cells(block) else { return };
-        for (slot, cell) in all {
-            while reads.next_if(|(wanted, _)| **wanted < slot).is_some() {}
-            match reads.peek_mut() {
-                None => break, // what comes after is read by nobody
-                Some((wanted, place)) if **wanted == slot => {
-                    let start = cell.as_ptr() as usize - block.as_ptr() as usize;
-                    **place = (start, start + cell.len());
+    fn find_cells(&self, block: &[u8], scratch: &mut Scratch) -> bool {
+        let head = 2 + 2 * block.first_chunk::<2>().map_or(0, |count| usize::from(u16::from_le_bytes(*count)));
+        let known =
+            scratch.class == Some(self.class) && block.get(..head).is_some_and(|slots| bytes::same(slots, &scratch.slots));
+        if !known {
+            self.learn(block.get(..head).unwrap_or_default(), scratch);
+        }
+        let (mut at, mut nth) = (head, 0);
+        for (wanted, place) in scratch.nth.iter().zip(&mut scratch.written) {
+            if *wanted == NOWHERE {
+                continue;
+            }
+            // Up to that cell, and behind it.
+            loop {
+                let Some(length) = block.get(at..).and_then(Value::encoded_len) else {
+                    scratch.written.iter_mut().for_each(|place| *place = ABSENT);
+                    scratch.class = None;
+                    return false;
+                };
+                at += length;
+                nth += 1;
+                if nth > *wanted {
+                    *place = (at - length, at);
+                    break;
                 }
-                Some(_) => {}
             }
         }
+        scratch.all
+    }
+
+    /// Which of an update's cells are read, from its slots: nearly all updates write the same.
+    #[cold]
+    fn learn(&self, slots: &[u8], scratch: &mut Scratch) {
+        let written: Vec<&[u8]> = slots.get(2..).unwrap_or_default().chunks_exact(2).collect();
+        let nth = |wanted: &FeatureSlot| written.iter().position(|slot| **slot == wanted.0.to_le_bytes());
+        scratch.nth = self.reads.iter().map(|wanted| nth(wanted).map_or(NOWHERE, |nth| nth as u32)).collect();
+        scratch.all = scratch.nth.iter().all(|nth| *nth != NOWHERE);
+        scratch.written = vec![ABSENT; self.reads.len()];
+        scratch.slots = slots.to_vec();
+        scratch.class = Some(self.class);
     }
 }
+
+/// Not written by updates of these slots.
+const NOWHERE: u32 = u32::MAX;
 
 /// No such cell.
 const ABSENT: (usize, usize) = (usize::MAX, usize::MAX);
 
-/// Memory that is used again for every update.
+/// What is used again for every update: memory, and what was found out for the one before. Belongs to one layout of each class.
 #[derive(Default)]
 pub(crate) struct Scratch {
+    /// The class and the slots of the last update, and which of its cells are read.
+    class: Option<ClassId>,
+    slots: Vec<u8>,
+    nth: Vec<u32>,
+    all: bool,
     /// Where the cells that are read are in the cells block.
     written: Vec<(usize, usize)>,
     computed: Vec<u8>,
+    /// Hops, and the end of the tile in which the last event was.
+    ends: Vec<(i64, i64)>,
+    pub(crate) passed: Passed,
     /// Tiles that are rolled up.
     pub(crate) rolled: Vec<u8>,
+}
+
+impl Scratch {
+    /// As [`end_of`]: most events are in the same tile as the one before, and dividing takes as long as all else that is done for one.
+    #[inline]
+    pub(crate) fn end_of(&mut self, level: usize, time: EventTime, hop: i64) -> i64 {
+        if let Some((of, end)) = self.ends.get(level)
+            && *of == hop
+            && time.0 <= *end
+            && time.0 > end.saturating_sub(hop)
+        {
+            return *end;
+        }
+        let end = end_of(time, hop);
+        self.ends.resize(self.ends.len().max(level + 1), (0, 0));
+        self.ends[level] = (hop, end);
+        end
+    }
+}
+
+/// What a watermark has passed: the same for all rows of a class.
+#[derive(Default)]
+pub(crate) struct Passed {
+    of: Option<(ClassId, i64)>,
+    /// Of each level, up to where tiles are complete; and the end of the last tile that no window needs.
+    pub(crate) levels: Vec<(i64, i64)>,
+}
+
+impl Passed {
+    pub(crate) fn look(&mut self, layout: &ClassWindows, watermark: EventTime) {
+        if self.of != Some((layout.class, watermark.0)) {
+            let of = |level: &Level| {
+                let needed = floor_to(watermark.0.saturating_sub(level.keep), level.hop);
+                (floor_to(watermark.0, level.hop), needed)
+            };
+            self.levels = layout.levels.iter().map(of).collect();
+            self.of = Some((layout.class, watermark.0));
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -390,11 +464,14 @@ fn bind(declared: &AggregateDeclaration, reads: &[FeatureSlot]) -> Bound {
     needs.sort_unstable();
     needs.dedup();
     let groups_max = declared.group_by.as_ref().map(|(_, max)| *max);
+    let value = source(declared.input.as_ref().map(|(expr, _)| expr));
+    let [by, group] = [declared.by.as_ref(), declared.group_by.as_ref().map(|(expr, _)| expr)].map(source);
     Bound {
         aggregate: Aggregate::new(declared.aggregation, declared.input.as_ref().map(|(_, ty)| *ty), groups_max),
-        value: source(declared.input.as_ref().map(|(expr, _)| expr)),
-        by: source(declared.by.as_ref()),
-        group: source(declared.group_by.as_ref().map(|(expr, _)| expr)),
+        simple: matches!((&value, &by, &group), (Source::None | Source::Cell(_), Source::None, Source::None)),
+        value,
+        by,
+        group,
         filter: declared.filter.clone(),
         needs,
     }

@@ -109,7 +109,11 @@ pub(crate) fn set_archived(row: &mut [u8], level: usize, end: i64) {
 pub(crate) fn set_floor(row: &mut [u8], level: usize, floor: i64) {
     put_int(row, field(level), floor);
 }
+#[inline]
 fn section(row: &[u8], layout: &ClassWindows, level: usize) -> (usize, usize) {
+    if level == 0 {
+        return (row.len() - length(row, field(0) + SIZE), row.len());
+    }
     let levels = layout.levels().len();
     let coarser: usize = (level + 1..levels).map(|coarser| length(row, field(coarser) + SIZE)).sum();
     let start = field(levels) + coarser;
@@ -326,6 +330,7 @@ impl Section<'_> {
     }
 
     /// Adds all inputs of one event. `finest`: raw events are kept here, too.
+    #[inline]
     pub(crate) fn add_update(
         &mut self,
         layout: &ClassWindows,
@@ -335,6 +340,14 @@ impl Section<'_> {
         finest: bool,
     ) {
         let mut found = None; // the tile, if any aggregate sees this update; what is added to it moves only what comes after it
+        if layout.variables() == 0 {
+            return layout.inputs(update, scratch, |index, input| {
+                let tile = *found.get_or_insert_with(|| self.find(layout, end));
+                if let (aggregate, Place::Fixed(at, size)) = layout.aggregate(index) {
+                    aggregate.add(&mut self.row[tile + 8 + at..][..size], input);
+                }
+            });
+        }
         layout.inputs(update, scratch, |index, input| {
             let tile = *found.get_or_insert_with(|| self.find(layout, end));
             self.add(layout, tile, index, input, finest);
@@ -351,6 +364,11 @@ impl Section<'_> {
             return;
         }
         let at = self.find(layout, end);
+        self.merge_states(layout, at, tile);
+    }
+
+    /// Merges a tile into the one that starts at `at`.
+    fn merge_states(&mut self, layout: &ClassWindows, at: usize, tile: Tile<'_>) {
         for (index, place) in layout.places().iter().enumerate() {
             self.merge_state(layout, at, index, tile.state(layout, *place));
         }
@@ -407,7 +425,7 @@ pub(crate) fn add(row: &mut Vec<u8>, layout: &ClassWindows, update: &UpdateRef<'
         if time.0 > rolled(row, level) {
             break; // nor is it in a coarser one
         }
-        let end = end_of(time, declared.hop);
+        let end = scratch.end_of(level, time, declared.hop);
         let end = if end > floor(row, level) {
             end
         } else if declared.archive > 0 {
@@ -444,7 +462,11 @@ pub(crate) fn is_due(row: &[u8], layout: &ClassWindows, watermark: EventTime) ->
 /// Tiles whose end is not after this are not needed in the row any more.
 fn limit(row: &[u8], layout: &ClassWindows, level: usize, watermark: EventTime) -> i64 {
     let declared = &layout.levels()[level];
-    let needed = floor_to(watermark.0.saturating_sub(declared.keep), declared.hop);
+    limit_of(row, layout, level, floor_to(watermark.0.saturating_sub(declared.keep), declared.hop))
+}
+
+/// The same, if no window needs what ends at `needed` or before.
+fn limit_of(row: &[u8], layout: &ClassWindows, level: usize, needed: i64) -> i64 {
     // The watermark may have moved on since the row was rolled up: what is still to come into this level must find its place there.
     let complete = needed.min(rolled(row, level));
     if level + 1 < layout.levels().len() { complete.min(rolled(row, level + 1)) } else { complete }
@@ -452,37 +474,40 @@ fn limit(row: &[u8], layout: &ClassWindows, level: usize, watermark: EventTime) 
 
 /// Rolls complete tiles up into coarser ones, and drops those that no window reaches any more. Tiles of an archived level stay:
 /// [`archivable`] names them.
-pub(crate) fn roll(row: &mut Vec<u8>, layout: &ClassWindows, watermark: EventTime, scratch: &mut Vec<u8>) {
+pub(crate) fn roll(row: &mut Vec<u8>, layout: &ClassWindows, watermark: EventTime, scratch: &mut Scratch) {
+    let Scratch { passed, rolled: coarse, .. } = scratch;
+    passed.look(layout, watermark);
     let levels = layout.levels();
     for (level, declared) in levels.iter().enumerate().skip(1) {
-        let hop = declared.hop;
-        let (from, to) = (rolled(row, level), floor_to(watermark.0, hop));
+        let (from, to) = (rolled(row, level), passed.levels[level].0);
         if to <= from {
             continue;
         }
-        let (start, end) = section(row, layout, level - 1);
-        if start == end {
-            put_int(row, field(level) + 8, to);
-            continue;
-        }
-        // Beside the row: what changes in it moves everything that comes after it, and there may be thousands of finer tiles.
-        let rolled = &mut *scratch;
-        rolled.clear();
-        for tile in tiles(&row[start..end], layout).filter(|tile| tile.end > from && tile.end <= to) {
-            let end = rolled.len();
-            let mut section = Section { row: &mut *rolled, start: 0, end };
-            section.merge(layout, end_of(EventTime(tile.end), hop), tile);
-        }
         put_int(row, field(level) + 8, to);
-        // All tiles that are there already end at `from` or before.
-        let (start, end) = section(row, layout, level);
-        open(row, end, rolled.len());
-        row[end..end + rolled.len()].copy_from_slice(rolled);
-        put_length(row, field(level) + SIZE, end - start + rolled.len());
+        let (start, end) = section(row, layout, level - 1);
+        // Beside the row: what changes in it moves everything that comes after it, and there may be thousands of finer tiles.
+        coarse.clear();
+        let mut section_of = Section { row: &mut *coarse, start: 0, end: 0 };
+        let mut last = (0, i64::MIN); // where it is, and its end
+        for tile in tiles(&row[start..end], layout).filter(|tile| tile.end > from && tile.end <= to) {
+            if tile.end <= last.1 {
+                section_of.merge_states(layout, last.0, tile);
+            } else {
+                last = (section_of.end, end_of(EventTime(tile.end), declared.hop));
+                section_of.merge(layout, last.1, tile);
+            }
+        }
+        if !coarse.is_empty() {
+            // All tiles that are there already end at `from` or before.
+            let (start, end) = section(row, layout, level);
+            open(row, end, coarse.len());
+            row[end..end + coarse.len()].copy_from_slice(coarse);
+            put_length(row, field(level) + SIZE, end - start + coarse.len());
+        }
     }
     for (level, declared) in levels.iter().enumerate() {
         if declared.archive == 0 {
-            let limit = limit(row, layout, level, watermark);
+            let limit = limit_of(row, layout, level, passed.levels[level].1);
             drop_until(row, layout, level, limit);
         }
     }
@@ -492,6 +517,9 @@ pub(crate) fn roll(row: &mut Vec<u8>, layout: &ClassWindows, watermark: EventTim
 pub(crate) fn drop_until(row: &mut Vec<u8>, layout: &ClassWindows, level: usize, limit: i64) {
     if limit <= floor(row, level) {
         return;
+    }
+    if self::level(row, layout, level).next().is_none_or(|oldest| oldest.end > limit) {
+        return put_int(row, field(level), limit);
     }
     let gone = with_section(row, layout, level, |section| {
         let mut to = section.start;
