@@ -237,7 +237,9 @@ impl<'a> Harness<'a> {
                 return;
             }
             if Instant::now() > limit {
-                panic!("not drained: {status:#}\n{:#}", process.page("/healthz").unwrap_or_default());
+                let of = |reader| oracle.counts(reader).map(|counts| counts.records).collect::<Vec<u64>>();
+                let wanted = Reader::ALL.map(of); // records of each partition
+                panic!("not drained to {wanted:?}: {status:#}\n{:#}", process.page("/healthz").unwrap_or_default());
             }
             if let Some(status) = process.ends_within(Duration::from_millis(10)) {
                 self.by_itself(status);
