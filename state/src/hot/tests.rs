@@ -98,3 +98,59 @@ fn readers_see_whole_rows_while_the_writer_writes() {
     });
     assert_eq!(dirty.len(), 1);
 }
+
+#[test]
+fn it_is_whole_from_an_empty_disk_on_until_the_first_row_leaves() {
+    let hot = HotSet::new(0);
+    let mut dirty = Marked::default();
+    assert!(!hot.is_whole(), "nobody has looked at the disk");
+    hot.set_whole();
+    put(&hot, &mut dirty, "ada", 1);
+    hot.copy_out(&dirty);
+    assert_eq!((hot.evict(10_000), hot.is_whole()), (0, true), "it is on its way to the disk, and here");
+    hot.landed(&dirty);
+    assert_eq!((hot.evict(10_000), hot.is_whole()), (1, false));
+    hot.set_whole();
+    hot.clear();
+    assert!(!hot.is_whole());
+}
+
+#[test]
+fn a_batch_finds_all_rows_whatever_their_parts_and_groups_and_those_beside_them() {
+    struct Tiles;
+    impl Beside<'_> for Tiles {
+        fn class(&self, _: ClassId) -> Option<ClassId> {
+            Some(ClassId(9))
+        }
+        fn change(&mut self, row: &mut Vec<u8>, _: usize, _: &UpdateRef<'_>) -> bool {
+            row[0] += 1;
+            true
+        }
+    }
+    let (hot, mut dirty) = (HotSet::new(usize::MAX), Marked::default());
+    let mut batch = Updates::new(SourceId(0), PartitionId(0));
+    for offset in 0..3000i64 {
+        let key = format!("key {}", offset % 700);
+        let cause = Cause { offset: Offset(offset), event_time: EventTime(offset) };
+        batch.push(ClassId(0), cause, &[FeatureSlot(0)], |out| key.encode_key(out), |out| offset.encode(out));
+    }
+    let missed = hot.update(batch.len(), |nth| batch.get(nth), ProcessingTime(0), &mut dirty, &mut Tiles);
+    assert_eq!((missed.rows.len(), missed.beside.len()), (3000, 3000));
+    for nth in 0..700 {
+        let update = batch.get(nth);
+        hot.change_or_insert(&update, &mut dirty, || row::build(&update, ProcessingTime(0)), |_| false);
+        let tiles = UpdateRef { class: ClassId(9), ..update };
+        hot.change_or_insert(&tiles, &mut dirty, || vec![0], |_| false);
+    }
+    for _ in 0..2 {
+        let missed = hot.update(batch.len(), |nth| batch.get(nth), ProcessingTime(0), &mut dirty, &mut Tiles);
+        assert_eq!((missed.rows.len(), missed.beside.len()), (0, 0));
+    }
+    for nth in 0..700 {
+        let update = batch.get(nth);
+        let seen = (0..3000).filter(|offset| offset % 700 == nth as i64).count() as u8;
+        assert_eq!(hot.read(ClassId(9), update.key, update.hash, <[u8]>::to_vec), Some(vec![2 * seen]));
+        assert_eq!(value(&hot, &format!("key {nth}")), (0..3000).rfind(|offset| offset % 700 == nth as i64));
+    }
+    assert_eq!(dirty.len(), 1400);
+}
